@@ -1,0 +1,263 @@
+"""What plug-ins implement and exchange: tasks, data sets, fusions, strategies and models.
+
+Arrays of a data set are NumPy arrays with one row per sample, in one order everywhere. Networks see
+:class:`Inputs` and :class:`Examples`, which hold tensors. A target of -1 means "no label": such a row is
+masked for that concept and never guessed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from mmbench.config import Training
+
+ConceptKind = Literal["exclusive", "multilabel"]
+InputKind = Literal["text", "image", "vector"]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A group of labels that one table reports.
+
+    ``background`` names the label that means "none of it" (``not_informative``); it is left out when
+    positives are counted.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    kind: ConceptKind = "exclusive"
+    background: str | None = None
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One input stream of a task and the encoder it gets unless ``--encoders`` says otherwise."""
+
+    name: str
+    kind: InputKind
+    encoder: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting of one task, given by ``--set task.NAME=VALUE``; no ``choices`` means free text."""
+
+    name: str
+    default: str
+    choices: tuple[str, ...]
+    help: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A named, citable way to evaluate a task.
+
+    ``defaults`` are the values of the task's options under this protocol. ``warning`` is printed with every table.
+    """
+
+    name: str
+    summary: str
+    citation: str
+    split: str
+    suite: tuple[str, ...]
+    primary_metric: str = "macro_f1"
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The concepts that one model is trained on together, on one split.
+
+    ``split`` has shape (n,): ``"train"``, ``"val"``, ``"test"`` or ``""`` for rows this problem does not use.
+    """
+
+    name: str
+    concepts: tuple[str, ...]
+    split: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A task as loaded under one protocol.
+
+    Attributes:
+        ids, groups: shape (n,), str; the sample id, and the unit that must not be split or resampled apart.
+        inputs: by modality, n values: ``str`` (text), ``Path`` or ``None`` when missing (image), or a float array
+            (n, d) whose all-NaN rows are missing (vector).
+        targets: by concept, int64: exclusive (n,) class index, multi-label (n, K) of 0/1; -1 where unlabelled
+            (a multi-label row is -1 as a whole).
+        fingerprint: hex digest of everything a result depends on in the data.
+        title: the name printed everywhere; a generated sample says "(generated)" in it.
+        notes: lines about the data that a reader of the results must know.
+        ceilings: for generated data, by name (``"text"``, ``"text+image"``) and concept the best possible scores
+            (n, K) given only those modalities.
+    """
+
+    ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    inputs: Mapping[str, Sequence[Any] | NDArray[np.float64]]
+    concepts: tuple[Concept, ...]
+    targets: Mapping[str, NDArray[np.int64]]
+    problems: tuple[Problem, ...]
+    fingerprint: str
+    title: str
+    generated: bool = False
+    notes: tuple[str, ...] = ()
+    ceilings: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+
+    def labelled(self, concept: str) -> NDArray[np.bool_]:
+        """Rows with a label for ``concept``: shape (n,), bool."""
+        target = self.targets[concept]
+        rows: NDArray[np.bool_] = (target if target.ndim == 1 else target[:, 0]) >= 0
+        return rows
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What a task is asked to load.
+
+    ``root`` is the data set's folder, or None where the task carries its data or shall use its generated sample
+    (written below ``scratch``). ``options`` holds a value for every option the task declares.
+    """
+
+    root: Path | None
+    scratch: Path
+    protocol: Protocol
+    options: Mapping[str, str]
+    modalities: tuple[str, ...]
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set posed as classification.
+
+    Attributes:
+        title, licence, citation, homepage: for ``mmbench info`` and every table.
+        group: the word for the unit that stays together (``tweet``, ``video``).
+        protocols: the first is the default.
+        load: reads the data; raises :class:`mmbench.errors.UsageError` on a folder it cannot read.
+        proposed: the method that is the default reference of comparisons.
+        embedded: what is loaded without ``--data``: ``"sample"`` (generated), ``"real"`` (carried by a library),
+            or ``"none"``.
+        recognises: whether a folder looks like this data set's root.
+        obtain: one line that says how to get the real data.
+    """
+
+    title: str
+    licence: str
+    citation: str
+    homepage: str
+    group: str
+    modalities: tuple[Modality, ...]
+    protocols: tuple[Protocol, ...]
+    load: Callable[[LoadRequest], Dataset]
+    proposed: str
+    options: tuple[Option, ...] = ()
+    embedded: Literal["sample", "real", "none"] = "none"
+    recognises: Callable[[Path], bool] = lambda root: root.is_dir()
+    obtain: str = ""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Encoded modalities of n samples.
+
+    Attributes:
+        values: by modality, float32 (n, d_m); rows of a missing modality are zero.
+        present: by modality, bool (n,).
+    """
+
+    values: dict[str, torch.Tensor]
+    present: dict[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def rows(self, index: torch.Tensor) -> Inputs:
+        """The samples at ``index`` (int64 or bool)."""
+        return Inputs(
+            {name: value[index] for name, value in self.values.items()},
+            {name: value[index] for name, value in self.present.items()},
+        )
+
+    def only(self, modalities: Sequence[str]) -> Inputs:
+        """The same samples with only these modalities."""
+        return Inputs({m: self.values[m] for m in modalities}, {m: self.present[m] for m in modalities})
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs with targets, int64 by concept: (n,) or (n, K), -1 where unlabelled."""
+
+    inputs: Inputs
+    targets: dict[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One loss term: an exclusive concept (``label`` None) or one label of a concept.
+
+    ``index`` is the label's column. ``n_labelled`` and ``n_positive`` count training rows; for an exclusive concept
+    the positives are the rows that are not background.
+    """
+
+    concept: str
+    label: str | None
+    index: int | None
+    n_labelled: int
+    n_positive: int
+
+    @property
+    def name(self) -> str:
+        """``concept`` or ``concept/label``."""
+        return self.concept if self.label is None else f"{self.concept}/{self.label}"
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a model is told besides the data.
+
+    ``report`` takes (epoch, of, validation objective) after each epoch.
+    """
+
+    concepts: tuple[Concept, ...]
+    seed: int
+    settings: Training
+    report: Callable[[int, int, float], None] = lambda epoch, of, loss: None
+
+
+class Model(ABC):
+    """A whole method: it is fitted on train and val, then asked for scores without targets.
+
+    ``deterministic`` says that the seed changes nothing, so that one fit serves every seed.
+    """
+
+    deterministic: bool = False
+
+    @abstractmethod
+    def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
+        """Train; return a JSON-ready history (``epochs``, ``best_epoch``, ``train``, ``val``, ``weights``) or {}."""
+
+    @abstractmethod
+    def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
+        """Scores in [0, 1] by concept, float64 (n, K): softmax for exclusive concepts, sigmoid for multi-label ones."""
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """The number of trained parameters."""

@@ -1,0 +1,190 @@
+"""The one door by which tasks and methods come in, ours and a user's alike.
+
+Listing reads the constants ``NAME``, ``KIND`` and ``SUMMARY`` from the source without executing anything; a plug-in
+is executed when it is used. A user's folders count only where an ``mmbench.toml`` stands beside them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from mmbench.errors import UsageError, unknown
+from mmbench.hashing import digest
+
+Kind = Literal["task", "fusion", "strategy", "model"]
+METHOD_KINDS: tuple[Kind, ...] = ("fusion", "strategy", "model")
+MARKER = "mmbench.toml"
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in that was found: what its source says of itself, and where it is."""
+
+    name: str
+    kind: Kind
+    summary: str
+    path: Path
+    origin: Literal["shipped", "folder", "file", "installed"]
+    paper_name: str = ""
+
+
+def shipped_folder(name: str) -> Path:
+    """``baselines`` or ``tasks`` as shipped: beside the package in a checkout, inside it in a wheel."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name
+
+
+def _constants(path: Path) -> dict[str, str]:
+    """The top-level string constants of a Python source, read without executing it."""
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"plug-in {path} is not valid Python: {error}") from None
+    found: dict[str, str] = {}
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(value))):
+                found[name] = value
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=str(value))):
+                found[name] = value
+    return found
+
+
+def _read(path: Path, origin: Literal["shipped", "folder", "file", "installed"], task: bool | None) -> Plugin | None:
+    """The plug-in in a file, or None where the file names none."""
+    constants = _constants(path)
+    if "NAME" not in constants:
+        return None
+    kind = constants.get("KIND", "task" if task is not False else "")
+    if kind not in ("task", *METHOD_KINDS):
+        raise UsageError(f"plug-in {path} has KIND = '{kind}', expected one of {', '.join(METHOD_KINDS)} or task")
+    return Plugin(
+        constants["NAME"],
+        kind,
+        constants.get("SUMMARY", ""),
+        path.resolve(),
+        origin,
+        constants.get("PAPER_NAME", ""),
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Plug-in files of a folder: its ``.py`` files, and the ``__init__.py`` of its sub-folders."""
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.suffix == ".py" and not path.name.startswith(("_", ".")):
+                yield path
+            elif (path / "__init__.py").is_file():
+                yield path / "__init__.py"
+
+
+class Registry:
+    """The plug-ins of one command; built once, handed to whoever needs to look one up."""
+
+    def __init__(self, extra: Iterable[Path] = (), folder: Path | None = None) -> None:
+        """Find plug-ins: the shipped ones, those of ``folder`` if it bears the marker, ``extra`` files, installed ones.
+
+        Raises:
+            UsageError: a name taken twice, an unreadable file, a file without a ``NAME``.
+        """
+        self.extra = tuple(path.resolve() for path in extra)
+        self.folder = (folder or Path.cwd()).resolve()
+        self._found: dict[tuple[str, str], Plugin] = {}
+        self.overrides: list[str] = []
+        for path in _files(PACKAGE / "proposed"):
+            self._add(_read(path, "shipped", False))
+        self._scan(shipped_folder("baselines"), shipped_folder("tasks"), "shipped")
+        if (self.folder / MARKER).is_file():
+            self._scan(self.folder / "baselines", self.folder / "tasks", "folder")
+        for group, task in (("mmbench.baselines", False), ("mmbench.tasks", True)):
+            for entry in entry_points(group=group):
+                spec = importlib.util.find_spec(entry.module)
+                if spec is not None and spec.origin is not None:
+                    self._add(_read(Path(spec.origin), "installed", task))
+        for path in self.extra:
+            if not path.is_file():
+                raise UsageError(f"--plugin {path}: no such file")
+            plugin = _read(path, "file", None)
+            if plugin is None:
+                raise UsageError(f'--plugin {path}: no NAME = "..." at its top level')
+            self._add(plugin, override=True)
+
+    def _scan(self, baselines: Path, tasks: Path, origin: Literal["shipped", "folder"]) -> None:
+        for folder, task in ((baselines, False), (tasks, True)):
+            for path in _files(folder):
+                self._add(_read(path, origin, task))
+
+    def _add(self, plugin: Plugin | None, override: bool = False) -> None:
+        if plugin is None:
+            return
+        key = ("task" if plugin.kind == "task" else "method", plugin.name)
+        other = self._found.get(key)
+        if other is not None and other.path != plugin.path:
+            if not override:
+                raise UsageError(f"{key[0]} '{plugin.name}' is defined twice: in {other.path} and in {plugin.path}")
+            self.overrides.append(f"{key[0]} {plugin.name} from {plugin.path.name}")
+        self._found[key] = plugin
+
+    def list(self, *kinds: Kind) -> list[Plugin]:
+        """The plug-ins of these kinds, by name."""
+        return sorted((p for p in self._found.values() if p.kind in kinds), key=lambda p: p.name)
+
+    def get(self, name: str, *kinds: Kind) -> Plugin:
+        """The plug-in of this name; an unknown one is a UsageError with the nearest names."""
+        plugin = self._found.get(("task" if "task" in kinds else "method", name))
+        if plugin is None or plugin.kind not in kinds:
+            raise unknown(kinds[0] if len(kinds) == 1 else "method", name, (p.name for p in self.list(*kinds)))
+        return plugin
+
+    def load(self, name: str, *kinds: Kind) -> ModuleType:
+        """Execute the plug-in of this name, once a process, and return its module."""
+        return load_file(self.get(name, *kinds).path)
+
+
+@cache
+def load_file(path: Path) -> ModuleType:
+    """The module of a plug-in file, known once by its real path.
+
+    A file of the ``mmbench`` package is imported as itself, any other as ``mmbench_plugins.<folder>.<file>``.
+    """
+    if path.is_relative_to(PACKAGE / "proposed"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        return importlib.import_module(".".join(parts).removesuffix(".__init__"))
+    package = path.name == "__init__.py"
+    home = path.parent if package else path
+    name = f"mmbench_plugins.{home.parent.name}.{home.stem}"
+    if name in sys.modules:
+        name += "_" + digest([str(path)])[:8]
+    for parent in ("mmbench_plugins", f"mmbench_plugins.{home.parent.name}"):
+        if parent not in sys.modules:
+            sys.modules[parent] = ModuleType(parent)
+            sys.modules[parent].__path__ = []
+    spec = importlib.util.spec_from_file_location(
+        name, path, submodule_search_locations=[str(path.parent)] if package else None
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"plug-in {path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def shipped(folder: Literal["baselines", "tasks"], file: str) -> ModuleType:
+    """A shipped plug-in's module by its file name: ``shipped("baselines", "moo")``."""
+    path = shipped_folder(folder) / f"{file}.py"
+    return load_file((path if path.is_file() else path.with_suffix("") / "__init__.py").resolve())

@@ -1,0 +1,1 @@
+"""Shipped settings files for --config NAME."""
