@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def digest(parts: Iterable[str | bytes | NDArray[np.generic]]) -> str:
-    """SHA-256 hex digest of a sequence of parts; lengths are hashed too, so that no two sequences collide by joining."""
+    """SHA-256 hex digest of a sequence of parts; lengths are hashed too, so no two sequences collide by joining."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
