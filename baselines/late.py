@@ -1,0 +1,63 @@
+"""Late fusion: one branch a modality, mixed in log-probability (MR26 equation 2).
+
+    mean_prob   p = mean_m p_m                 mean_logit   p ∝ exp(mean_m log p_m)
+    weighted    p = sum_m softmax(a)_m p_m, a learned from the mixed loss alone, 0 at the start
+
+Means and weights run over the modalities that are present. Each branch is trained on its own loss.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, logsigmoid
+
+from mmbench.contracts import ConceptKind
+from mmbench.modules import Fusion
+
+NAME = "late"
+KIND = "fusion"
+SUMMARY = "A branch a modality, decisions mixed"
+
+Mode = Literal["mean_prob", "mean_logit", "weighted"]
+
+
+class Late(Fusion):
+    """N branches; ``learns_mix`` tells the loop that the mixture has a loss of its own."""
+
+    def __init__(self, modalities: int, width: int, mode: Mode) -> None:
+        super().__init__()
+        self.out_features, self.branches, self.mode = width, modalities, mode
+        self.learns_mix = mode == "weighted"
+        if self.learns_mix:
+            self.scores = nn.Parameter(torch.zeros(modalities))
+
+    def forward(self, views: Tensor, present: Tensor) -> Tensor:
+        """The views as they are, (B, N, d): a branch each; with one modality (B, d)."""
+        return views if self.branches > 1 else views[:, 0]
+
+    def mix(self, logits: Tensor, present: Tensor, kind: ConceptKind) -> Tensor:
+        """Logits (B, N, K) -> (B, K): log-probabilities where exclusive, the mixture's log-odds where multi-label."""
+        if kind == "exclusive":
+            return self._log_mixture(log_softmax(logits, dim=-1), present, normalise=True)
+        positive = self._log_mixture(logsigmoid(logits), present, normalise=False)
+        return positive - self._log_mixture(logsigmoid(-logits), present, normalise=False)
+
+    def _log_mixture(self, log_p: Tensor, present: Tensor, normalise: bool) -> Tensor:
+        """log of the mixture over branches, (B, N, K) -> (B, K)."""
+        here = present | ~present.any(dim=1, keepdim=True)
+        if self.mode == "mean_logit":
+            mean = (log_p * here.unsqueeze(-1)).sum(1) / here.sum(1, keepdim=True)
+            return log_softmax(mean, dim=-1) if normalise else mean
+        if self.learns_mix:
+            log_p = log_p.detach()
+        scores = self.scores if self.learns_mix else torch.zeros(self.branches, dtype=log_p.dtype)
+        log_weights = log_softmax(scores.expand(here.shape).masked_fill(~here, -torch.inf), dim=1)
+        return torch.logsumexp(log_p + log_weights.unsqueeze(-1), dim=1)
+
+
+def build(modalities: int, width: int, *, mode: Mode = "mean_prob") -> Late:
+    """The fusion ``late``."""
+    return Late(modalities, width, mode)

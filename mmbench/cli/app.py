@@ -1,0 +1,69 @@
+"""The command line: the verbs, and how every error ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import NoReturn
+
+import click
+import typer
+
+from mmbench import __version__
+from mmbench.cli import info, listing, report, run
+from mmbench.errors import MmbenchError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="mmbench",
+    help="Benchmark multimodal fusion and multi-task learning: train, evaluate and compare with one line.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run.run)
+app.command("report")(report.report)
+app.command("list")(listing.list_)
+app.command("info")(info.info)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"mmbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Benchmark multimodal fusion and multi-task learning from the command line."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 fine, 1 cells failed, 2 wrong request, 3 not comparable, 130 interrupted."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except MmbenchError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        _complain(error.format_message())
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted: finished cells are kept, and the same command goes on from there")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 128 + signal.SIGPIPE
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    print(f"mmbench: {line}", file=sys.stderr)

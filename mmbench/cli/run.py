@@ -1,0 +1,185 @@
+"""``mmbench run``: plan, train what is missing, show the tables."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mmbench.config import Settings
+    from mmbench.plugins import Registry
+    from mmbench.running.plan import Plan
+    from mmbench.running.store import Cell
+
+OUT = Path("results") / "runs"
+
+
+def run(
+    task_name: Annotated[str | None, typer.Argument(metavar="[TASK]", help="The task, or several: a,b.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="The same as TASK.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="A method, a comma list, a glob such as '*+equal', or all.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="The task's protocol; its first one by default.")] = None,
+    concepts: Annotated[str | None, typer.Option(help="Only these concepts (a,b).")] = None,
+    modalities: Annotated[str | None, typer.Option(help="Only these modalities (a,b).")] = None,
+    seeds: Annotated[str | None, typer.Option(help="How many seeds (5 is 0…4), or which (0,7 or 3,).")] = None,
+    data: Annotated[Path | None, typer.Option(help="The data set's root folder.")] = None,
+    encoders: Annotated[str | None, typer.Option(help="text=tfidf-svd,image=hf:NAME: encoders by modality.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where runs are stored.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; energy is measured with one.")] = None,
+    backend: Annotated[str, typer.Option(help="Where cells run: local.")] = "local",
+    device: Annotated[str, typer.Option(help="The device to train on: cpu.")] = "cpu",
+    epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs a network gets.")] = None,
+    labels: Annotated[str | None, typer.Option(help="The task's label mode.")] = None,
+    split: Annotated[str | None, typer.Option(help="Another split than the protocol's.")] = None,
+    split_seed: Annotated[int | None, typer.Option(min=0, help="The seed of a drawn split.")] = None,
+    missing_images: Annotated[str | None, typer.Option(help="drop, mask or error.")] = None,
+    bad_images: Annotated[str | None, typer.Option(help="drop or error.")] = None,
+    config: Annotated[str | None, typer.Option(help="A settings file (TOML), or a shipped preset: mt25.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting.")] = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="A plug-in file to use.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
+    no_energy: Annotated[bool, typer.Option("--no-energy", help="Do not measure energy.")] = False,
+    require_data: Annotated[bool, typer.Option("--require-data", help="Refuse the generated sample.")] = False,
+) -> int:
+    """Train and evaluate methods on a task, then print the comparison."""
+    from mmbench.config import Settings, find_settings, merge, parse_assignments, read_settings
+    from mmbench.errors import UsageError, unknown
+    from mmbench.plugins import MARKER, Registry
+    from mmbench.running.plan import Request
+
+    names = [name.strip() for name in (task or task_name or "").split(",") if name.strip()]
+    if not names or (task and task_name):
+        raise UsageError("expected one task: `mmbench run crisismmd` or `mmbench run --task crisismmd`")
+    if backend != "local":
+        raise unknown("backend", backend, ["local"])
+    if device != "cpu":
+        raise unknown("device", device, ["cpu"])
+    flags = Settings(
+        protocol=protocol,
+        method=",".join(method) if method else None,
+        seeds=seeds,
+        modalities=modalities,
+        concepts=concepts,
+        data=data,
+        out=out,
+        jobs=jobs,
+        split_seed=split_seed,
+        encoders=_pairs("--encoders", encoders),
+        task={
+            key: value
+            for key, value in {
+                "labels": labels,
+                "split": split,
+                "missing_images": missing_images,
+                "bad_images": bad_images,
+            }.items()
+            if value is not None
+        },
+        training={} if epochs is None else {"epochs": epochs},
+    )
+    layers = [read_settings(Path(MARKER))] if Path(MARKER).is_file() else []
+    layers += [find_settings(config)] if config else []
+    settings = merge([*layers, flags, parse_assignments(set_ or [])])
+    registry = Registry(plugin or [])
+    requests = [Request(name, settings, settings.out or OUT, require_data, force) for name in names]
+    return max(_run_one(request, registry, settings, energy=not no_energy) for request in requests)
+
+
+def _pairs(flag: str, text: str | None) -> dict[str, str]:
+    from mmbench.errors import UsageError
+
+    pairs: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in (text or "").split(","))):
+        key, equals, value = item.partition("=")
+        if not equals or not value:
+            raise UsageError(f"{flag} {item}: expected modality=encoder, for example text=tfidf-svd")
+        pairs[key] = value
+    return pairs
+
+
+def _run_one(request: Any, registry: Registry, settings: Settings, energy: bool) -> int:
+    """One task: its plan, its cells, its tables; the exit code."""
+    from mmbench.cli.progress import Progress, say
+    from mmbench.running.plan import make_plan
+
+    plan = make_plan(request, registry)
+    jobs = settings.jobs or 1
+    _announce(plan, jobs)
+    failed: list[tuple[Cell, dict[str, Any]]] = []
+    if plan.todo:
+        from mmbench.running.energy import Meter
+        from mmbench.running.run import prepare_run, run_cells
+
+        place = prepare_run(plan, registry, say)
+        meter = Meter() if energy and jobs == 1 else None
+        try:
+            with Progress(len(plan.todo)) as progress:
+                for cell, record in run_cells(plan, place, jobs, meter, progress.epoch):
+                    progress.finished(cell, record)
+                    if record["status"] != "done":
+                        failed.append((cell, record))
+        finally:
+            if meter is not None:
+                meter.close()
+    else:
+        say("nothing to train: all cells are there")
+    _show(plan, settings)
+    for cell, record in failed:
+        say(f"failed: {cell}: {record['error']['message']}")
+    return 1 if failed else 0
+
+
+def _announce(plan: Plan, jobs: int) -> None:
+    from mmbench.cli.progress import say
+
+    problems = len({cell.problem for cell in plan.cells})
+    say(f"{plan.dataset.title} · protocol {plan.protocol.name}: {plan.protocol.summary}")
+    if plan.dataset.generated:
+        say("GENERATED DATA: it shows that everything works; its numbers say nothing about any method")
+    if plan.protocol.warning:
+        say(f"WARNING: {plan.protocol.warning}")
+    for line in (*plan.lines, *plan.dataset.notes):
+        say(line)
+    if plan.overrides:
+        say("overrides: " + "; ".join(plan.overrides))
+    say(
+        f"plan: {len(plan.methods)} methods × {problems} problem{'s' * (problems > 1)} × {len(plan.seeds)} seeds = "
+        f"{len(plan.cells)} cells, {len(plan.cells) - len(plan.todo)} done, {len(plan.todo)} to run"
+        f" with {jobs} job{'s' * (jobs > 1)}, into {plan.folder.path}"
+    )
+    say(_seeds_line(len(plan.seeds)))
+
+
+def _seeds_line(n: int) -> str:
+    if n == 1:
+        return "1 seed: intervals hold for this seed only; nothing can be said about another"
+    if n < 5:
+        return f"{n} seeds: intervals hold for these seeds only (from 5 they cover seeds as well)"
+    if n < 10:
+        return f"{n} seeds: intervals cover seeds and samples; tests over seeds alone need 10"
+    return f"{n} seeds: intervals cover seeds and samples"
+
+
+def _show(plan: Plan, settings: Settings) -> None:
+    from mmbench.cli.progress import say
+    from mmbench.reporting.records import make_records
+    from mmbench.reporting.terminal import print_tables
+    from mmbench.running.store import folder_name
+
+    methods = [*plan.methods]
+    print_tables(make_records(plan.folder, methods=methods))
+    name = shlex.quote(folder_name(plan.folder.path.name))
+    out = f" --out {shlex.quote(str(plan.folder.path.parent))}" if settings.out else ""
+    say(f"run folder: {plan.folder.path}")
+    say("next:")
+    say(f"  mmbench report {name}{out} --format latex --output table.tex")
+    if plan.dataset.generated:
+        say(f"  mmbench run {plan.name} --method all --data FOLDER   (the real data: {plan.task.obtain})")
+    else:
+        say(f"  mmbench report {name}{out} --format json --output records.json")
+    say(f"  mmbench run {plan.name} --protocol {plan.protocol.name} --method all --seeds 10")

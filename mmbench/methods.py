@@ -1,0 +1,220 @@
+"""Method selectors: ``igfn:delta=0.1/0.5+dmtl:beta=1``, ``only:text``, comma lists, globs over the product, ``all``.
+
+A selector is parsed here and nowhere else; what comes out is a :class:`Method` with a canonical name (defaults
+dropped, parameters in the order of the plug-in's signature), so that one method has one name and one folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from mmbench.contracts import Model, Objective
+from mmbench.errors import UsageError, unknown
+from mmbench.modules import Fusion, Strategy
+from mmbench.plugins import METHOD_KINDS, Kind, Registry
+
+
+@dataclass(frozen=True)
+class Part:
+    """One plug-in of a method with its parameters, validated."""
+
+    plugin: str
+    kind: Kind
+    parameters: tuple[tuple[str, Any], ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """A fusion with a strategy, or a model; ``name`` is canonical."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """The canonical selector."""
+        return "+".join(part.text for part in self.parts)
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is a whole model rather than a product."""
+        return self.parts[0].kind == "model"
+
+
+def parameters_of(module: ModuleType) -> dict[str, tuple[Any, Any]]:
+    """The selector parameters of a plug-in: name -> (annotation, default or ``inspect.Parameter.empty``)."""
+    hints = get_type_hints(module.build, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return {
+        name: (hints.get(name, str), parameter.default)
+        for name, parameter in inspect.signature(module.build).parameters.items()
+        if parameter.kind is keyword
+    }
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def _value(plugin: str, name: str, annotation: object, text: str) -> object:
+    try:
+        return TypeAdapter(annotation).validate_python(text)
+    except ValidationError as error:
+        expected = error.errors()[0]["msg"]
+        raise UsageError(f"parameter {name} of {plugin} was given '{text}': {expected}") from None
+
+
+def _parse_part(text: str, registry: Registry, modalities: Sequence[str]) -> list[Part]:
+    """One side of a selector; several parts where a value sweeps."""
+    plugin, *settings = text.split(":")
+    found = registry.get(plugin, *METHOD_KINDS)
+    known = parameters_of(registry.load(plugin, found.kind))
+    given: dict[str, list[Any]] = {}
+    for setting in settings:
+        name, equals, values = setting.partition("=")
+        if not equals:
+            if "modality" not in known or "modality" in given:
+                raise UsageError(
+                    f"'{setting}' in '{text}' is not a parameter: write name=value"
+                    + (f" with {', '.join(known)}" if known else f"; {plugin} has no parameters")
+                )
+            name, values = "modality", setting
+        if name not in known:
+            raise unknown(f"parameter of {plugin}", name, known)
+        if name in given:
+            raise UsageError(f"'{text}' gives {name} twice")
+        given[name] = [_value(plugin, name, known[name][0], value) for value in values.split("/")]
+    for name, (_, default) in known.items():
+        if default is inspect.Parameter.empty and name not in given:
+            example = modalities[0] if name == "modality" else f"{name}=…"
+            raise UsageError(f"'{text}' needs a {name}, for example {plugin}:{example}")
+    if "modality" in known:
+        default = known["modality"][1]
+        allowed = [*modalities, *([] if default is inspect.Parameter.empty else [default])]
+        for value in given.setdefault("modality", [default]):
+            if value not in allowed:
+                raise unknown("modality", str(value), allowed)
+    parts = []
+    for values in itertools.product(*given.values()):
+        chosen = dict(zip(given, values, strict=True))
+        shown = [_show(chosen["modality"])] if "modality" in chosen else []
+        kept = [(n, chosen[n]) for n in known if n in chosen and (n == "modality" or chosen[n] != known[n][1])]
+        shown += [f"{n}={_show(v)}" for n, v in kept if n != "modality"]
+        parts.append(Part(plugin, found.kind, tuple(kept), ":".join([plugin, *shown])))
+    return parts
+
+
+def parse(text: str, registry: Registry, modalities: Sequence[str]) -> list[Method]:
+    """The methods that one selector (no comma, no glob) means.
+
+    A fusion alone means that fusion with ``equal``.
+
+    Raises:
+        UsageError: an unknown name or parameter, a value out of range, two fusions, a strategy without a fusion.
+    """
+    sides = [_parse_part(side.strip(), registry, modalities) for side in text.split("+")]
+    kinds = [side[0].kind for side in sides]
+    if kinds == ["fusion"]:
+        sides.append(_parse_part("equal", registry, modalities))
+    elif kinds not in (["model"], ["fusion", "strategy"]):
+        raise UsageError(
+            f"'{text}' is {' + '.join(kinds)}: expected fusion+strategy (concat+equal) or one model (only:text)"
+        )
+    return [Method(parts) for parts in itertools.product(*sides)]
+
+
+def _product(registry: Registry, suite: Sequence[str]) -> list[str]:
+    names = [
+        f"{fusion.name}+{strategy.name}"
+        for fusion in registry.list("fusion")
+        for strategy in registry.list("strategy")
+    ]
+    return list(dict.fromkeys([*names, *suite]))
+
+
+def select(
+    text: str, registry: Registry, modalities: Sequence[str], suite: Sequence[str]
+) -> tuple[list[Method], list[str]]:
+    """The methods that ``--method`` means, in order and without repeats, and a line for each one left out.
+
+    ``all`` is the protocol's suite; a glob ranges over the product of fusions and strategies and the suite. What
+    cannot run with these modalities is left out of those with a line, and is a UsageError where it was named.
+    """
+    methods: dict[str, Method] = {}
+    skipped: list[str] = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        pattern = any(c in item for c in "*?[")
+        named = not pattern and item != "all"
+        if named:
+            selectors = [item]
+        elif item == "all":
+            selectors = list(suite)
+        else:
+            selectors = [name for name in _product(registry, suite) if fnmatchcase(name, item)]
+            if not selectors:
+                raise UsageError(f"--method '{item}' matches no method; `mmbench list methods` shows them")
+        for selector in selectors:
+            try:
+                for method in parse(selector, registry, modalities):
+                    _check_modalities(method, registry, len(modalities))
+                    methods[method.name] = method
+            except UsageError as error:
+                if named:
+                    raise
+                skipped.append(f"left out {selector}: {error}")
+    if not methods:
+        raise UsageError(f"--method '{text}' names no method that can run" + "".join(f"; {line}" for line in skipped))
+    return list(methods.values()), skipped
+
+
+def _check_modalities(method: Method, registry: Registry, modalities: int) -> None:
+    if not method.is_model:
+        least = build_fusion(method, registry, max(modalities, 2), 8).min_modalities
+        if modalities < least:
+            raise UsageError(
+                f"{method.name} fuses at least {least} modalities and was given {modalities}: "
+                f"add one with --modalities, or name a method that takes one (concat+equal)"
+            )
+
+
+def _build(part: Part, registry: Registry, *positional: object) -> Any:
+    build = registry.load(part.plugin, part.kind).build
+    try:
+        return build(*positional, **dict(part.parameters))
+    except ValueError as error:
+        raise UsageError(f"{part.text}: {error}") from None
+
+
+def build_fusion(method: Method, registry: Registry, modalities: int, width: int) -> Fusion:
+    """A fresh fusion module; draws its initial weights from torch's global generator."""
+    fusion: Fusion = _build(method.parts[0], registry, modalities, width)
+    return fusion
+
+
+def build_strategy(method: Method, registry: Registry, objectives: tuple[Objective, ...]) -> Strategy:
+    """A fresh strategy for these objectives."""
+    strategy: Strategy = _build(method.parts[1], registry, objectives)
+    return strategy
+
+
+def build_model(method: Method, registry: Registry) -> Model:
+    """The model of a method: a plug-in's own, or the network of a fusion and a strategy."""
+    if method.is_model:
+        model: Model = _build(method.parts[0], registry)
+        return model
+    from mmbench.training.network import NetworkModel
+
+    return NetworkModel(
+        lambda modalities, width: build_fusion(method, registry, modalities, width),
+        lambda objectives: build_strategy(method, registry, objectives),
+    )

@@ -1,0 +1,175 @@
+"""Records to tables, one a problem and concept, and tables to Markdown, LaTeX, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmbench.reporting.records import Collection, Record
+
+TABLE_METRICS = ("macro_f1", "micro_f1", "weighted_f1", "hamming", "map")
+CEILING = "ceiling:"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a table; ``best`` marks the best value and all that is tied with it."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of one problem and concept; ``notes`` are what a reader must know to judge it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    notes: tuple[str, ...]
+    name: str
+
+
+def make_tables(collection: Collection, metrics: Sequence[str]) -> list[Table]:
+    """The comparison tables of a run: the primary metric first, with its interval, then the other metrics."""
+    primary = collection.info["protocol"]["primary_metric"]
+    shown = [primary, *(name for name in metrics if name != primary)]
+    places = dict.fromkeys((r["problem"], r["concept"]) for r in collection.records)
+    return [_table(collection, problem, concept, shown) for problem, concept in places]
+
+
+def _table(collection: Collection, problem: str, concept: str, metrics: list[str]) -> Table:
+    info = collection.info
+    here = [r for r in collection.records if (r["problem"], r["concept"], r["label"]) == (problem, concept, "")]
+    methods = list(dict.fromkeys(record["method"] for record in here))
+    found = {(record["method"], record["metric"]): record for record in here}
+    deltas = not info["task"]["generated"] and any(found[m, metrics[0]]["delta"] is not None for m in methods)
+    columns = [
+        "method",
+        f"{metrics[0]} [95 % interval]",
+        *([f"Δ to {collection.reference} [95 %]"] if deltas else []),
+        *metrics[1:],
+        "parameters",
+        "train s",
+        "energy Wh",
+    ]
+    rows = []
+    for method in methods:
+        first = found[method, metrics[0]]
+        row = [Entry(method), Entry(_with_interval(first), (method, metrics[0], problem, concept) in collection.best)]
+        if deltas:
+            row.append(Entry(_delta(first)))
+        row += [
+            Entry(number(found[method, name]["mean"]), (method, name, problem, concept) in collection.best)
+            for name in metrics[1:]
+        ]
+        row += [Entry(_count(first["parameters"])), Entry(_seconds(first["train_seconds"])), Entry(energy(first))]
+        rows.append(tuple(row))
+    title = f"{concept} · {info['task']['title']} · protocol {info['protocol']['name']}"
+    if len(info["problems"]) > 1 and problem != concept:
+        title += f" · {problem}"
+    return Table(title, tuple(columns), tuple(rows), _notes(collection, here, metrics[0]), f"{problem} {concept}")
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash where there is no value."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _with_interval(record: Record) -> str:
+    text = number(record["mean"])
+    if record["ci_low"] is not None:
+        text += f" [{record['ci_low']:.3f}, {record['ci_high']:.3f}]"
+    return text
+
+
+def _delta(record: Record) -> str:
+    if record["delta"] is None:
+        return "–"
+    return f"{record['delta']:+.3f} [{record['delta_low']:+.3f}, {record['delta_high']:+.3f}]"
+
+
+def _count(value: int | None) -> str:
+    return "–" if not value else f"{value:,}"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def energy(record: Record) -> str:
+    """Watt-hours a cell; an estimate bears a tilde, and nothing stands where the meter was shared."""
+    if record["energy_wh"] is None:
+        return "–"
+    return f"{'~' if record['energy_source'] == 'estimate' else ''}{record['energy_wh']:.3g}"
+
+
+def _notes(collection: Collection, records: list[Record], primary: str) -> tuple[str, ...]:
+    info, first = collection.info, records[0]
+    seeds = sorted({record["n_seeds"] for record in records})
+    notes = [
+        f"n_train {first['n_train']:,}, n_test {first['n_test']:,} rows in {first['n_groups']:,} groups "
+        f"({info['task']['group']}); split: {info['protocol']['split']}",
+        f"encoders: {first['encoders']}; {'/'.join(map(str, seeds))} seeds; untuned defaults, one budget for all",
+        f"intervals: {first['ci_kind']}, {collection.replicates:,} replicates; underlined: the best and what its paired "
+        "interval does not separate from it",
+    ]
+    if info["task"]["generated"]:
+        notes.insert(0, "GENERATED DATA: these numbers say nothing about any method; ceiling rows are the best possible")
+    if info["protocol"]["warning"]:
+        notes.insert(0, f"WARNING: {info['protocol']['warning']}")
+    if info["overrides"]:
+        notes.append("overrides: " + "; ".join(info["overrides"]))
+    if len(seeds) > 1:
+        notes.append("rows differ in their number of seeds")
+    sources = {record["energy_source"] for record in records} - {None}
+    if sources:
+        notes.append(f"energy a cell by codecarbon, source: {', '.join(sorted(sources))} (~ is an estimate, not ranked)")
+    if any(record["method"] == collection.reference and record["mde"] is None for record in records):
+        smallest = [record["mde"] for record in records if record["metric"] == primary and record["mde"] is not None]
+        if smallest:
+            notes.append(
+                f"minimum detectable difference in {primary} to {collection.reference} at 80 % power: "
+                f"{min(smallest):.3f}–{max(smallest):.3f}"
+            )
+    notes += collection.failures
+    return tuple(notes)
+
+
+def render(collection: Collection, form: str, metrics: Sequence[str]) -> str:
+    """The text of a report: ``table``, ``markdown``, ``latex``, ``csv`` or ``json``."""
+    if form == "json":
+        return json.dumps(collection.records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if form == "csv":
+        return _csv(collection.records)
+    tables = make_tables(collection, metrics)
+    if form == "latex":
+        from mmbench.reporting.latex import to_latex
+
+        return to_latex(tables)
+    if form == "markdown":
+        return "\n".join(_markdown(table) for table in tables)
+    from mmbench.reporting.terminal import to_text
+
+    return to_text(tables)
+
+
+def _csv(records: list[Record]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(records[0]) if records else ["task"], lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in record.items()})
+    return buffer.getvalue()
+
+
+def _markdown(table: Table) -> str:
+    from tabulate import tabulate
+
+    rows = [[f"**{entry.text}**" if entry.best else entry.text for entry in row] for row in table.rows]
+    grid = tabulate(rows, headers=list(table.columns), tablefmt="github", disable_numparse=True)
+    notes = "\n".join(f"- {note.replace('underlined', 'bold')}" for note in table.notes)
+    return f"### {table.title}\n\n{grid}\n\n{notes}\n"

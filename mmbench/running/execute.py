@@ -1,0 +1,162 @@
+"""One cell: fit on train and val, predict val and test, store. The only place where a method meets the data."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from mmbench.config import RunConfig
+from mmbench.contracts import FitContext, Model
+from mmbench.errors import MmbenchError
+from mmbench.evaluation.predictions import write_predictions
+from mmbench.hashing import digest
+from mmbench.methods import Method, build_model
+from mmbench.plugins import Registry
+from mmbench.running.energy import Meter
+from mmbench.running.prepare import Part, Prepared
+from mmbench.running.store import Cell, RunFolder
+
+Report = Callable[[Cell, int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every cell of a run shares."""
+
+    folder: RunFolder
+    config: RunConfig
+    registry: Registry
+    prepared: dict[str, Prepared]
+    methods: dict[str, Method]
+
+
+def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) -> dict[str, Any]:
+    """Run a cell and store it; return its record. A method that fails is recorded, not raised.
+
+    Everything is single-threaded, so that bits depend neither on the machine's cores nor on ``--jobs``.
+
+    Raises:
+        UsageError: the results folder cannot be written.
+    """
+    torch.set_num_threads(1)
+    method = place.methods[cell.method]
+    record: dict[str, Any] = {
+        "problem": cell.problem,
+        "method": cell.method,
+        "seed": cell.seed,
+        "plugins": plugin_digests(method, place.registry),
+    }
+    started = time.perf_counter()
+    predictions = None
+    try:
+        with threadpool_limits(1):
+            twin = _twin(place, cell)
+            if twin is not None:
+                result, predictions = twin
+            else:
+                result, predictions = _train(place, cell, method, report, meter)
+        record |= {"status": "done", **result}
+    except Exception as error:
+        out_of_memory = isinstance(error, MemoryError) or "not enough memory" in str(error)
+        record |= {
+            "status": "oom" if out_of_memory else "failed",
+            "error": {
+                "type": type(error).__name__,
+                "message": str(error) or type(error).__name__,
+                "traceback": "" if isinstance(error, MmbenchError) else traceback.format_exc(),
+            },
+            "timings": {"total_seconds": time.perf_counter() - started},
+        }
+    place.folder.write_cell(cell, record, predictions)
+    return record
+
+
+def _train(
+    place: Workplace, cell: Cell, method: Method, report: Report, meter: Meter | None
+) -> tuple[dict[str, Any], Callable[[Path], None]]:
+    prepared = place.prepared[cell.problem]
+    context = FitContext(
+        prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress)
+    )
+    torch.manual_seed(0)
+    model = build_model(method, place.registry)
+    with meter.measure() if meter is not None else contextlib.nullcontext() as reading:
+        started = time.perf_counter()
+        history = model.fit(prepared.train.examples(), prepared.val.examples(), context)
+        fitted = time.perf_counter()
+        scores = [_predict(model, part, prepared) for part in (prepared.val, prepared.test)]
+        predicted = time.perf_counter()
+    result = {
+        "deterministic": model.deterministic,
+        "parameters": model.n_parameters,
+        "timings": {"fit_seconds": fitted - started, "predict_seconds": predicted - fitted},
+        "energy": None if reading is None or reading.wh is None else {"wh": reading.wh, "source": reading.source},
+        "history": history,
+    }
+    joined = {c.name: np.concatenate([s[c.name] for s in scores]) for c in prepared.concepts}
+    return result, predictions_writer(prepared, joined)
+
+
+def _predict(model: Model, part: Part, prepared: Prepared) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Scores of one split, checked: a model that returns nonsense fails its cell."""
+    scores = model.predict(part.inputs())
+    for concept in prepared.concepts:
+        shape = (len(part.ids), len(concept.labels))
+        given = scores.get(concept.name)
+        if given is None or given.shape != shape or not np.isfinite(given).all():
+            found = "nothing" if given is None else f"shape {given.shape}, finite: {bool(np.isfinite(given).all())}"
+            raise ValueError(f"scores of concept {concept.name}: expected finite {shape}, got {found}")
+    return scores
+
+
+def predictions_writer(
+    prepared: Prepared, scores: dict[str, np.ndarray[Any, np.dtype[np.float64]]]
+) -> Callable[[Path], None]:
+    """Writes the scores of val and then test rows, (n_val + n_test, K) by concept, with ids, groups and targets."""
+    parts = (prepared.val, prepared.test)
+    targets = {c.name: np.concatenate([part.targets[c.name] for part in parts]) for c in prepared.concepts}
+
+    def write(path: Path) -> None:
+        write_predictions(
+            path,
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.groups for part in parts]),
+            np.repeat(["val", "test"], [len(part.ids) for part in parts]),
+            scores,
+            targets,
+            {name: (target if target.ndim == 1 else target[:, 0]) >= 0 for name, target in targets.items()},
+        )
+
+    return write
+
+
+def plugin_digests(method: Method, registry: Registry) -> dict[str, str]:
+    """Digests of the sources of the method's plug-ins that did not ship with mmbench."""
+    plugins = [registry.get(part.plugin, part.kind) for part in method.parts]
+    return {p.name: digest([p.path.read_bytes()])[:16] for p in plugins if p.origin != "shipped"}
+
+
+def _twin(place: Workplace, cell: Cell) -> tuple[dict[str, Any], Callable[[Path], None]] | None:
+    """The stored result of a deterministic method at another seed, which serves this seed as well."""
+    for other, record in place.folder.siblings(cell):
+        if record.get("deterministic") and place.folder.is_done(other):
+            if record["plugins"] != plugin_digests(place.methods[cell.method], place.registry):
+                continue
+            stored = place.folder.predictions_path(other).read_bytes()
+            kept = ("deterministic", "parameters", "timings", "energy", "history")
+            result = {**{key: record[key] for key in kept}, "same_as_seed": record.get("same_as_seed", other.seed)}
+            return result, lambda path: _copy(stored, path)
+    return None
+
+
+def _copy(stored: bytes, path: Path) -> None:
+    path.write_bytes(stored)

@@ -1,0 +1,254 @@
+"""From a request to cells: which settings, which data, which methods, and what is already there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmbench.config import RunConfig, Settings, Training
+from mmbench.contracts import Dataset, LoadRequest, Protocol, Task
+from mmbench.errors import UsageError, unknown
+from mmbench.features import check
+from mmbench.locate import cache_folder, find_data
+from mmbench.methods import Method, select
+from mmbench.plugins import Registry
+from mmbench.running.execute import plugin_digests
+from mmbench.running.prepare import usable_split
+from mmbench.running.provenance import provenance
+from mmbench.running.store import Cell, RunFolder, folder_name
+
+DEFAULT_SEEDS = "5"
+CEILING = "ceiling:"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: the merged settings and the flags that are about this command alone."""
+
+    task: str
+    settings: Settings
+    out: Path
+    require_data: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    ``cells`` are all cells asked for, ``todo`` those that have to be run; ``lines`` are what the user should know of
+    the planning (methods left out, cells run again).
+    """
+
+    name: str
+    task: Task
+    protocol: Protocol
+    dataset: Dataset
+    config: RunConfig
+    folder: RunFolder
+    methods: dict[str, Method]
+    seeds: tuple[int, ...]
+    cells: tuple[Cell, ...]
+    todo: tuple[Cell, ...]
+    overrides: tuple[str, ...]
+    lines: tuple[str, ...] = field(default=())
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``"5"`` is 0…4; a list with a comma is itself: ``"3,"``, ``"0,7"``.
+
+    Raises:
+        UsageError: not whole numbers, none, negative, or one twice.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"--seeds {text}: expected a number of seeds (5) or a list (0,1,7)") from None
+    seeds = tuple(numbers) if "," in text else tuple(range(max(numbers[0], 0) if numbers else 0))
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {text}: expected at least one seed, each once and none negative (5, or 0,1,7)")
+    return seeds
+
+
+def _choose(kind: str, text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """A comma list of known names, in the order of the task; None means all."""
+    if text is None:
+        return known
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    for name in given:
+        if name not in known:
+            raise unknown(kind, name, known)
+    if not given:
+        raise UsageError(f"no {kind} was given: expected some of {', '.join(known)}")
+    return tuple(name for name in known if name in given)
+
+
+def _options(name: str, task: Task, protocol: Protocol, given: dict[str, str]) -> dict[str, str]:
+    options = {option.name: option.default for option in task.options} | dict(protocol.defaults)
+    for key, value in given.items():
+        option = next((o for o in task.options if o.name == key), None)
+        if option is None:
+            raise unknown(f"option of task {name}", key, (o.name for o in task.options))
+        if option.choices and value not in option.choices:
+            raise unknown(f"value of task.{key}", value, option.choices)
+        options[key] = value
+    return options
+
+
+def find_protocol(name: str, task: Task, given: str | None) -> Protocol:
+    """The task's protocol of that name; None is the first.
+
+    Raises:
+        UsageError: an unknown one, with the nearest names.
+    """
+    for protocol in task.protocols:
+        if given in (None, protocol.name):
+            return protocol
+    raise unknown(f"protocol of {name}", given or "", (p.name for p in task.protocols))
+
+
+def _encoders(task: Task, modalities: tuple[str, ...], given: dict[str, str]) -> dict[str, str]:
+    for name in given:
+        if name not in modalities:
+            raise unknown("modality", name, modalities)
+    chosen = {m.name: given.get(m.name, m.encoder) for m in task.modalities if m.name in modalities}
+    kinds = {m.name: m.kind for m in task.modalities}
+    return {name: check(selector, kinds[name]) for name, selector in chosen.items()}
+
+
+def _overrides(task: Task, protocol: Protocol, config: RunConfig, data_options: dict[str, str]) -> tuple[str, ...]:
+    """Where the run departs from its protocol or from the common budget, one line each."""
+    lines = [
+        f"{key}={value} (protocol {protocol.name}: {data_options[key]})"
+        for key, value in config.options.items()
+        if value != data_options[key]
+    ]
+    if len(config.modalities) < len(task.modalities):
+        lines.append(f"modalities={','.join(config.modalities)}")
+    if config.split_seed:
+        lines.append(f"split_seed={config.split_seed}")
+    if config.thresholds != "fixed":
+        lines.append(f"thresholds={config.thresholds}")
+    defaults = Training()
+    lines += [
+        f"{key}={value} (default {getattr(defaults, key)})"
+        for key, value in config.training
+        if value != getattr(defaults, key)
+    ]
+    return tuple(lines)
+
+
+def make_plan(request: Request, registry: Registry) -> Plan:
+    """Resolve a request; nothing is written but the task's own generated sample.
+
+    Raises:
+        UsageError: anything that the request got wrong.
+    """
+    settings = request.settings
+    task: Task = registry.load(registry.get(request.task, "task").name, "task").TASK
+    protocol = find_protocol(request.task, task, settings.protocol)
+    options = _options(request.task, task, protocol, settings.task)
+    modalities = _choose("modality", settings.modalities, tuple(m.name for m in task.modalities))
+    encoders = _encoders(task, modalities, settings.encoders)
+    seeds = parse_seeds(settings.seeds or DEFAULT_SEEDS)
+    methods, skipped = select(settings.method or "all", registry, modalities, protocol.suite)
+    root = find_data(request.task, task, settings.data, request.require_data)
+    split_seed = settings.split_seed or 0
+    dataset = task.load(LoadRequest(root, cache_folder(), protocol, options, modalities, split_seed))
+    concepts = _choose("concept", settings.concepts, tuple(c.name for c in dataset.concepts))
+    config = RunConfig(
+        task=request.task,
+        protocol=protocol.name,
+        options=options,
+        modalities=modalities,
+        concepts=concepts,
+        encoders=encoders,
+        split_seed=split_seed,
+        thresholds=settings.thresholds or "fixed",
+        training=Training.model_validate(settings.training),
+    )
+    name = f"{request.task}-{protocol.name}-{config.run_hash(dataset.fingerprint)}"
+    folder = RunFolder(request.out / folder_name(name))
+    problems = [p.name for p in dataset.problems if set(p.concepts) & set(concepts)]
+    cells = tuple(Cell(p, m.name, seed) for p in problems for m in methods for seed in seeds)
+    by_name = {method.name: method for method in methods}
+    todo, changed = _missing(folder, cells, by_name, registry, request.force)
+    overrides = _overrides(task, protocol, config, _options(request.task, task, protocol, {}))
+    if len(concepts) < len(dataset.concepts):
+        overrides += (f"concepts={','.join(concepts)}",)
+    return Plan(
+        request.task, task, protocol, dataset, config, folder, by_name, seeds, cells, todo,
+        (*overrides, *registry.overrides), (*skipped, *changed),
+    )  # fmt: skip
+
+
+def _missing(
+    folder: RunFolder, cells: tuple[Cell, ...], methods: dict[str, Method], registry: Registry, force: bool
+) -> tuple[tuple[Cell, ...], list[str]]:
+    """The cells to run, and a line for each method whose plug-in changed since its cells were stored."""
+    todo, changed = [], set()
+    for cell in cells:
+        if force or not folder.is_done(cell):
+            todo.append(cell)
+            continue
+        stored = folder.result(cell)
+        if stored is not None and stored.get("plugins", {}) != plugin_digests(methods[cell.method], registry):
+            changed.add(cell.method)
+            todo.append(cell)
+    return tuple(todo), [f"{method}: its plug-in changed, so its cells are run again" for method in sorted(changed)]
+
+
+def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
+    """The contents of ``run.json``: all that a report needs besides the cells."""
+    dataset, task, protocol = plan.dataset, plan.task, plan.protocol
+    concepts = [c for c in dataset.concepts if c.name in plan.config.concepts]
+    problems = []
+    for problem in dataset.problems:
+        split = usable_split(problem, bad)
+        sizes = {}
+        for concept in concepts:
+            if concept.name in problem.concepts:
+                labelled = dataset.labelled(concept.name)
+                test = labelled & (split == "test")
+                sizes[concept.name] = {
+                    "n_train": int((labelled & (split == "train")).sum()),
+                    "n_val": int((labelled & (split == "val")).sum()),
+                    "n_test": int(test.sum()),
+                    "n_groups": int(len(np.unique(dataset.groups[test]))),
+                }
+        if sizes:
+            problems.append({"name": problem.name, "concepts": sizes})
+    return {
+        "task": {
+            "name": plan.name,
+            "title": dataset.title,
+            "licence": task.licence,
+            "citation": task.citation,
+            "group": task.group,
+            "generated": dataset.generated,
+            "notes": list(dataset.notes),
+            "proposed": task.proposed,
+            "obtain": task.obtain,
+        },
+        "protocol": {
+            "name": protocol.name,
+            "summary": protocol.summary,
+            "citation": protocol.citation,
+            "split": protocol.split,
+            "primary_metric": protocol.primary_metric,
+            "warning": protocol.warning,
+            "suite": list(protocol.suite),
+        },
+        "config": plan.config.model_dump(mode="json"),
+        "overrides": list(plan.overrides),
+        "fingerprint": dataset.fingerprint,
+        "concepts": [
+            {"name": c.name, "labels": list(c.labels), "kind": c.kind, "background": c.background} for c in concepts
+        ],
+        "problems": problems,
+        "unreadable_inputs": len(bad),
+        **provenance(),
+    }

@@ -1,0 +1,146 @@
+"""From a loaded data set to what cells are given: encoded, split, with the test split's targets kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmbench.contracts import Concept, Dataset, Examples, Inputs, Problem, Task
+from mmbench.errors import UsageError
+from mmbench.features import Encoded, encode, is_fitted
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split of a problem as NumPy arrays.
+
+    ``values`` float32 (n, d_m) and ``present`` bool (n,) by modality; ``targets`` int64 by concept, -1 unlabelled.
+    """
+
+    ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    values: dict[str, NDArray[np.float32]]
+    present: dict[str, NDArray[np.bool_]]
+    targets: dict[str, NDArray[np.int64]]
+
+    def inputs(self) -> Inputs:
+        """What a model may see of any split."""
+        return Inputs(
+            {m: torch.from_numpy(np.ascontiguousarray(v)) for m, v in self.values.items()},
+            {m: torch.from_numpy(p) for m, p in self.present.items()},
+        )
+
+    def examples(self) -> Examples:
+        """What a model may see of train and val."""
+        return Examples(self.inputs(), {c: torch.from_numpy(t) for c, t in self.targets.items()})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A problem ready to be trained on."""
+
+    problem: str
+    concepts: tuple[Concept, ...]
+    train: Part
+    val: Part
+    test: Part
+
+
+def present_rows(values: object) -> NDArray[np.bool_]:
+    """Which inputs of a modality are there: not None, and not a row of NaN."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        return ~np.isnan(values).all(axis=1)
+    return np.array([value is not None for value in values], dtype=bool)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Stateless:
+    """Features that no split can influence, and the rows whose input could not be read."""
+
+    encoded: dict[str, Encoded]
+    bad: dict[int, str]
+
+
+def encode_stateless(dataset: Dataset, task: Task, encoders: Mapping[str, str], cache: Path) -> Stateless:
+    """Encode the modalities whose encoder is not fitted, once for all problems."""
+    encoded, bad = {}, {}
+    for modality in task.modalities:
+        selector = encoders.get(modality.name)
+        if selector is not None and not is_fitted(selector):
+            nothing = np.empty(0, dtype=np.int64)
+            encoded[modality.name] = encode(selector, modality.kind, dataset.inputs[modality.name], nothing, cache)
+            bad.update(encoded[modality.name].bad)
+    return Stateless(encoded, bad)
+
+
+def refuse_bad(dataset: Dataset, bad: Mapping[int, str], policy: str) -> None:
+    """Stop on inputs that cannot be read, unless they are to be dropped.
+
+    Raises:
+        UsageError: names how many and the first three.
+    """
+    used = np.zeros(len(dataset.ids), dtype=bool)
+    for problem in dataset.problems:
+        used |= problem.split != ""
+    rows = [row for row in sorted(bad) if used[row]]
+    if rows and policy != "drop":
+        shown = "; ".join(f"{dataset.ids[row]}: {bad[row]}" for row in rows[:3])
+        raise UsageError(
+            f"{len(rows)} inputs cannot be read ({shown}{'; …' if len(rows) > 3 else ''}): "
+            "mend them, or leave those rows out with --bad-images drop"
+        )
+
+
+def usable_split(problem: Problem, bad: Mapping[int, str]) -> NDArray[np.str_]:
+    """The problem's split with unreadable rows taken out."""
+    split = problem.split.copy()
+    split[list(bad)] = ""
+    return split
+
+
+def prepare(
+    dataset: Dataset,
+    problem: Problem,
+    task: Task,
+    encoders: Mapping[str, str],
+    concepts: tuple[str, ...],
+    stateless: Stateless,
+    cache: Path,
+) -> Prepared:
+    """Encode a problem's modalities, fitted encoders on its train rows only, and cut it into its splits.
+
+    Raises:
+        UsageError: a split without rows, or a concept without a labelled training row.
+    """
+    split = usable_split(problem, stateless.bad)
+    rows = {name: np.flatnonzero(split == name) for name in ("train", "val", "test")}
+    for name, chosen in rows.items():
+        if len(chosen) == 0:
+            raise UsageError(f"problem '{problem.name}' has no {name} rows under this protocol and these options")
+    used = tuple(c for c in dataset.concepts if c.name in problem.concepts and c.name in concepts)
+    for concept in used:
+        if not dataset.labelled(concept.name)[rows["train"]].any():
+            raise UsageError(f"problem '{problem.name}' has no training row with a label for '{concept.name}'")
+    features = {}
+    for modality in task.modalities:
+        if modality.name in encoders:
+            features[modality.name] = stateless.encoded.get(modality.name) or encode(
+                encoders[modality.name], modality.kind, dataset.inputs[modality.name], rows["train"], cache
+            )
+    present = {name: present_rows(dataset.inputs[name]) for name in features}
+
+    def part(chosen: NDArray[np.int64]) -> Part:
+        return Part(
+            dataset.ids[chosen],
+            dataset.groups[chosen],
+            {name: encoded.values[chosen] for name, encoded in features.items()},
+            {name: present[name][chosen] for name in features},
+            {concept.name: dataset.targets[concept.name][chosen] for concept in used},
+        )
+
+    return Prepared(problem.name, used, part(rows["train"]), part(rows["val"]), part(rows["test"]))

@@ -1,0 +1,76 @@
+"""Carry out a plan: encode, write ``run.json``, run the missing cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from mmbench.locate import cache_folder
+from mmbench.plugins import Registry
+from mmbench.running.backends import run_in_processes, run_serially
+from mmbench.running.energy import Meter
+from mmbench.running.execute import Report, Workplace, predictions_writer
+from mmbench.running.plan import CEILING, Plan, describe
+from mmbench.running.prepare import Prepared, encode_stateless, prepare, refuse_bad
+from mmbench.running.store import Cell
+
+
+def prepare_run(plan: Plan, registry: Registry, say: Callable[[str], None]) -> Workplace:
+    """Encode what the missing cells need and write ``run.json`` and the ceiling rows of generated data.
+
+    Raises:
+        UsageError: inputs that cannot be read, a split without rows, a folder that cannot be written.
+    """
+    say("encoding " + ", ".join(f"{m} with {e}" for m, e in plan.config.encoders.items()))
+    stateless = encode_stateless(plan.dataset, plan.task, plan.config.encoders, cache_folder())
+    refuse_bad(plan.dataset, stateless.bad, plan.config.options.get("bad_images", "error"))
+    if stateless.bad:
+        say(f"left out {len(stateless.bad)} rows whose input cannot be read")
+    plan.folder.write_info(describe(plan, stateless.bad))
+    wanted = {cell.problem for cell in plan.todo}
+    prepared = {}
+    for problem in plan.dataset.problems:
+        if problem.name in wanted:
+            prepared[problem.name] = prepare(
+                plan.dataset, problem, plan.task, plan.config.encoders, plan.config.concepts, stateless, cache_folder()
+            )
+            _write_ceilings(plan, prepared[problem.name])
+    return Workplace(plan.folder, plan.config, registry, prepared, plan.methods)
+
+
+def _write_ceilings(plan: Plan, prepared: Prepared) -> None:
+    """Store the best possible scores of generated data as cells of their own, one a seed like any other row."""
+    place = {sample: row for row, sample in enumerate(plan.dataset.ids)}
+    rows = np.array([place[sample] for part in (prepared.val, prepared.test) for sample in part.ids])
+    for name, by_concept in plan.dataset.ceilings.items():
+        scores = {c.name: by_concept[c.name][rows] for c in prepared.concepts if c.name in by_concept}
+        if len(scores) < len(prepared.concepts) or not set(name.split("+")) <= set(plan.config.modalities):
+            continue
+        for seed in plan.seeds:
+            cell = Cell(prepared.problem, f"{CEILING}{name}", seed)
+            if not plan.folder.is_done(cell):
+                record = {
+                    "problem": cell.problem,
+                    "method": cell.method,
+                    "seed": seed,
+                    "status": "done",
+                    "deterministic": True,
+                    "parameters": 0,
+                    "timings": {},
+                    "energy": None,
+                    "history": {},
+                    "plugins": {},
+                }
+                plan.folder.write_cell(cell, record, predictions_writer(prepared, scores))
+
+
+def run_cells(
+    plan: Plan, place: Workplace, jobs: int, meter: Meter | None, report: Report
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Run the missing cells; each is stored before it is yielded."""
+    if jobs > 1:
+        yield from run_in_processes(place, plan.todo, report, jobs)
+    else:
+        yield from run_serially(place, plan.todo, report, meter)

@@ -1,0 +1,204 @@
+"""A run on disk: ``run.json`` and one folder a cell, each written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mmbench.errors import MmbenchError, UsageError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """(problem, method, seed): the unit that is trained, stored, resumed and distributed."""
+
+    problem: str
+    method: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.problem} {self.method} seed {self.seed}"
+
+
+def folder_name(name: str) -> str:
+    """A problem's or method's name as a folder name: percent-encoded, with ``+`` as it is."""
+    return quote(name, safe="+=,")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    def cell_path(self, cell: Cell) -> Path:
+        """Where a cell is stored."""
+        return self.path / "cells" / folder_name(cell.problem) / folder_name(cell.method) / f"seed-{cell.seed}"
+
+    def predictions_path(self, cell: Cell) -> Path:
+        """A cell's stored predictions."""
+        return self.cell_path(cell) / "predictions.npz"
+
+    def info(self) -> dict[str, Any]:
+        """The contents of ``run.json``.
+
+        Raises:
+            UsageError: it is absent, damaged, or of another schema.
+        """
+        path = self.path / "run.json"
+        try:
+            info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"{self.path} is not a run: it has no run.json") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read: {error}") from None
+        if info.get("schema_version") != SCHEMA_VERSION:
+            raise UsageError(
+                f"{path} has schema version {info.get('schema_version')}, this mmbench reads {SCHEMA_VERSION}"
+            )
+        return info
+
+    def write_info(self, info: dict[str, Any]) -> None:
+        """Write ``run.json`` atomically."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / "run.json", _json({"schema_version": SCHEMA_VERSION, **info}))
+
+    def result(self, cell: Cell) -> dict[str, Any] | None:
+        """A cell's record, or None where it was not run."""
+        return _read_result(self.cell_path(cell))
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether the cell finished and its predictions are there."""
+        result = self.result(cell)
+        return result is not None and result["status"] == "done" and self.predictions_path(cell).is_file()
+
+    def results(self) -> Iterator[tuple[Cell, dict[str, Any]]]:
+        """All cells with a record, in order of problem, method and seed."""
+        yield from self._read((self.path / "cells").glob("*/*/seed-*"))
+
+    def siblings(self, cell: Cell) -> Iterator[tuple[Cell, dict[str, Any]]]:
+        """The recorded cells of the same problem and method at other seeds."""
+        here = self.cell_path(cell)
+        yield from self._read(path for path in here.parent.glob("seed-*") if path != here)
+
+    @staticmethod
+    def _read(folders: Iterable[Path]) -> list[tuple[Cell, dict[str, Any]]]:
+        records = [record for record in map(_read_result, folders) if record is not None]
+        cells = [(Cell(record["problem"], record["method"], record["seed"]), record) for record in records]
+        return sorted(cells, key=lambda pair: pair[0])
+
+    def write_cell(
+        self, cell: Cell, result: dict[str, Any], write_predictions: Callable[[Path], None] | None = None
+    ) -> None:
+        """Store a cell: written beside its place, flushed, then renamed into it.
+
+        Raises:
+            UsageError: the folder cannot be written (full, read-only); nothing is left behind.
+        """
+        final = self.cell_path(cell)
+        with writing(self.path):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+            try:
+                if write_predictions is not None:
+                    write_predictions(temporary / "predictions.npz")
+                (temporary / "result.json").write_text(_json({"schema_version": SCHEMA_VERSION, **result}))
+                for path in temporary.iterdir():
+                    _flush(path)
+                temporary.chmod(0o755)
+                _replace_folder(temporary, final)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a failed write below ``folder`` into one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"cannot write to {folder}: {reason}; finished cells are kept: free the folder or choose another with --out"
+        ) from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, flush it, and rename it into place."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _replace_folder(temporary: Path, final: Path) -> None:
+    """Rename a folder into place, over an older one if there is one."""
+    if final.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
+        final.rename(old / final.name)
+        temporary.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        temporary.rename(final)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _read_result(folder: Path) -> dict[str, Any] | None:
+    path = folder / "result.json"
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise MmbenchError(f"{path} is damaged ({error}): delete its folder, and the same command runs the cell again") from None
+    return result
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def find_run(selector: str | None, out: Path) -> RunFolder:
+    """The run that a RUN argument means: a path, a name (or its beginning) under ``out``, or omitted the latest.
+
+    Raises:
+        UsageError: no such run, or a name that several runs begin with.
+    """
+    runs = sorted((p.parent for p in out.glob("*/run.json")), key=lambda p: (_latest(p), p.name)) if out.is_dir() else []
+    if selector is None:
+        if not runs:
+            raise UsageError(f"no run under {out}: start one with `mmbench run --task crisismmd --method all`")
+        return RunFolder(runs[-1])
+    if (Path(selector) / "run.json").is_file():
+        return RunFolder(Path(selector))
+    matches = [run for run in runs if run.name == selector] or [r for r in runs if r.name.startswith(selector)]
+    if len(matches) != 1:
+        known = ", ".join(run.name for run in (matches or runs)) or "none"
+        problem = "is ambiguous" if matches else "is no run"
+        raise UsageError(f"'{selector}' {problem}: under {out} there {'are' if matches else 'is'} {known}")
+    return RunFolder(matches[0])
+
+
+def _latest(run: Path) -> float:
+    return max([(run / "run.json").stat().st_mtime, *(p.stat().st_mtime for p in (run / "cells").glob("*/*"))])

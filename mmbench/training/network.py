@@ -1,0 +1,197 @@
+"""The network of a fusion and a strategy: encoders by modality -> fusion -> trunk -> heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mmbench.contracts import Concept, Examples, FitContext, Inputs, Model, Objective
+from mmbench.hashing import derive_seed
+from mmbench.modules import Fusion, Strategy
+from mmbench.training.losses import list_objectives
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PREDICT_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a network gives for a batch.
+
+    Attributes:
+        z: (B, branches, width), the trunk's output.
+        branches: by branch, the list of predictions of its heads (the prediction first, then deep supervision), each a
+            dictionary concept -> logits (B, K_c).
+        logits: by concept (B, K_c), the branches mixed.
+    """
+
+    z: Tensor
+    branches: list[list[dict[str, Tensor]]]
+    logits: dict[str, Tensor]
+
+
+def encoder(features: int, width: int, dropout: float) -> nn.Module:
+    """One modality's vector to the common width: LayerNorm, Linear, ReLU, Dropout."""
+    return nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout))
+
+
+class Network(nn.Module):
+    """Encoders -> fusion -> trunk (Linear, ReLU, Dropout) -> heads; trunk and heads once a branch of the fusion.
+
+    Args:
+        sizes: features of each modality, in the order in which the fusion sees them.
+        fusion: takes (B, N, width).
+        heads: makes the heads of one branch from the width.
+        concepts: what is predicted.
+    """
+
+    def __init__(
+        self,
+        sizes: dict[str, int],
+        fusion: Fusion,
+        heads: Callable[[int, tuple[Concept, ...]], nn.Module],
+        concepts: tuple[Concept, ...],
+        width: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.modalities = tuple(sizes)
+        self.concepts = concepts
+        self.encoders = nn.ModuleList(encoder(size, width, dropout) for size in sizes.values())
+        self.fusion = fusion
+        self.trunks = nn.ModuleList(
+            nn.Sequential(nn.Linear(fusion.out_features, width), nn.ReLU(), nn.Dropout(dropout))
+            for _ in range(fusion.branches)
+        )
+        self.heads = nn.ModuleList(heads(width, concepts) for _ in range(fusion.branches))
+
+    def forward(self, inputs: Inputs) -> Output:
+        """Predict a batch."""
+        present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
+        views = torch.stack([e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)], dim=1)
+        fused = self.fusion(views * present.unsqueeze(-1), present)
+        if self.fusion.branches == 1:
+            fused = fused.unsqueeze(1)
+        z = torch.stack([trunk(fused[:, b]) for b, trunk in enumerate(self.trunks)], dim=1)
+        branches = [head(z[:, b]) for b, head in enumerate(self.heads)]
+        logits = {
+            concept.name: self.fusion.mix(
+                torch.stack([predictions[0][concept.name] for predictions in branches], dim=1), present, concept.kind
+            )
+            for concept in self.concepts
+        }
+        return Output(z, branches, logits)
+
+    def trunk_weights(self) -> list[nn.Parameter]:
+        """W: the weights of the last shared layer, one a branch."""
+        return [trunk[0].weight for trunk in self.trunks]  # type: ignore[index, misc]
+
+
+def predict_logits(network: Network, inputs: Inputs) -> dict[str, Tensor]:
+    """Logits (n, K_c) by concept in evaluation mode, without gradient, a few hundred rows at a time."""
+    network.eval()
+    with torch.no_grad():
+        chunks = [network(inputs.rows(rows)).logits for rows in torch.arange(len(inputs)).split(PREDICT_ROWS)]
+    return {concept.name: torch.cat([chunk[concept.name] for chunk in chunks]) for concept in network.concepts}
+
+
+class NetworkModel(Model):
+    """A fusion trained with a strategy."""
+
+    def __init__(
+        self,
+        make_fusion: Callable[[int, int], Fusion],
+        make_strategy: Callable[[tuple[Objective, ...]], Strategy],
+        modalities: tuple[str, ...] | None = None,
+    ) -> None:
+        self.make_fusion = make_fusion
+        self.make_strategy = make_strategy
+        self.modalities = modalities
+        self.fitted: list[tuple[tuple[Objective, ...], Network, Strategy]] = []
+        self.concepts: tuple[Concept, ...] = ()
+        self.by_label = False
+
+    def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
+        """Train one network, or one an objective where the strategy asks for that."""
+        from mmbench.training.loop import train_network
+
+        self.concepts, self.by_label = context.concepts, context.settings.objectives == "label"
+        objectives = list_objectives(context.concepts, train.targets, context.settings.objectives)
+        separate = self.make_strategy(objectives).separate
+        groups = [(objective,) for objective in objectives] if separate else [objectives]
+        histories = []
+        for group in groups:
+            concepts, local = (_narrow(group[0], context.concepts) if separate else (context.concepts, group))
+            torch.manual_seed(derive_seed(context.seed, "init"))
+            strategy = self.make_strategy(local)
+            names = self.modalities or tuple(train.inputs.values)
+            network = Network(
+                {name: train.inputs.values[name].shape[1] for name in names},
+                self.make_fusion(len(names), context.settings.width),
+                strategy.heads,
+                concepts,
+                context.settings.width,
+                context.settings.dropout,
+            )
+            histories.append(
+                train_network(
+                    network, strategy, local, _columns(train, group, separate), _columns(val, group, separate), context
+                )
+            )
+            self.fitted.append((group, network, strategy))
+        if not separate:
+            return histories[0]
+        return {"networks": {group[0].name: history for group, history in zip(groups, histories, strict=True)}}
+
+    def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
+        """Scores by concept, float64 (n, K)."""
+        logits: dict[str, Tensor] = {
+            concept.name: torch.zeros(len(inputs), len(concept.labels)) for concept in self.concepts
+        }
+        for group, network, _ in self.fitted:
+            predicted = predict_logits(network, inputs)
+            if len(self.fitted) > 1 and group[0].index is not None:
+                logits[group[0].concept][:, group[0].index] = predicted[group[0].concept][:, 0]
+            else:
+                logits.update(predicted)
+        return {
+            concept.name: _scores(logits[concept.name], concept, self.by_label).numpy() for concept in self.concepts
+        }
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of the networks, and of the strategy where it has any."""
+        return sum(p.numel() for _, network, s in self.fitted for p in (*network.parameters(), *s.parameters()))
+
+
+def _scores(logits: Tensor, concept: Concept, by_label: bool) -> Tensor:
+    logits = logits.double()
+    return torch.softmax(logits, -1) if concept.kind == "exclusive" and not by_label else torch.sigmoid(logits)
+
+
+def _narrow(objective: Objective, concepts: tuple[Concept, ...]) -> tuple[tuple[Concept, ...], tuple[Objective, ...]]:
+    """The one concept and the one objective that a network of its own is trained on."""
+    concept = next(c for c in concepts if c.name == objective.concept)
+    if objective.index is None or objective.label is None:
+        return (concept,), (objective,)
+    return (Concept(concept.name, (objective.label,), "multilabel"),), (replace(objective, index=0),)
+
+
+def _columns(examples: Examples, group: tuple[Objective, ...], separate: bool) -> Examples:
+    """The examples with only the targets of a network of its own; a label of an exclusive concept becomes 0/1."""
+    if not separate:
+        return examples
+    objective = group[0]
+    target = examples.targets[objective.concept]
+    if objective.index is not None:
+        hit = target[:, objective.index] if target.ndim == 2 else (target == objective.index).long()
+        known = hit >= 0 if target.ndim == 2 else target >= 0
+        target = torch.where(known, hit, torch.full_like(hit, -1)).unsqueeze(1)
+    return Examples(examples.inputs, {objective.concept: target})
