@@ -45,7 +45,7 @@ def train_network(
     settings = context.settings
     weights = balanced_weights(objectives, train.targets) if settings.class_weights == "balanced" else None
     optimiser = torch.optim.Adam(
-        [*network.parameters(), *strategy.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay
+        [*network.parameters(), *strategy.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     order = torch.Generator().manual_seed(derive_seed(context.seed, "batches"))
     torch.manual_seed(derive_seed(context.seed, "dropout"))

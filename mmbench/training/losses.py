@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal
 
 import torch
@@ -83,29 +84,47 @@ def objective_losses(
     Returns:
         losses (A,) with graph, and their places among the objectives, (A,) int64.
     """
-    losses, active = [], []
-    for place, objective in enumerate(objectives):
-        target = targets[objective.concept]
-        logits = outputs[objective.concept]
-        if objective.index is not None:
-            logits = logits[:, objective.index]
-            target = target[:, objective.index] if target.ndim == 2 else _one_against_rest(target, objective.index)
-        known = target != UNLABELLED
-        if not bool(known.any()):
-            continue
-        logits, target = logits[known], target[known]
-        loss = _cross_entropy(logits, target, focus) if objective.index is None else binary_focal(logits, target, focus)
+    losses: list[Tensor] = []
+    counts: list[Tensor] = []
+    places: list[int] = []
+    for concept, group in _by_concept(objectives):
+        logits, target = outputs[concept], targets[concept]
+        of = [objectives[place] for place in group]
+        if of[0].index is None:
+            known = target != UNLABELLED
+            row_losses = _cross_entropy(logits, target.clamp(min=0), focus).unsqueeze(1)
+            target, known = target.unsqueeze(1), known.unsqueeze(1)
+        else:
+            columns = torch.tensor([objective.index for objective in of])
+            target = target[:, columns] if target.ndim == 2 else _one_against_rest(target, columns)
+            known = target != UNLABELLED
+            row_losses = binary_focal(logits[:, columns], target, focus)
         if weights is not None:
-            loss = loss * weights[objective.name].to(loss.dtype)[target]
-        losses.append(loss.mean())
-        active.append(place)
-    if not losses:
-        return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
-    return torch.stack(losses), torch.tensor(active)
+            table = torch.stack([weights[objective.name] for objective in of]).to(row_losses.dtype)
+            row_losses = row_losses * table.gather(1, target.clamp(min=0).T).T
+        counts.append(known.sum(0))
+        losses.append((row_losses * known).sum(0))
+        places += group
+    total, count = torch.cat(losses), torch.cat(counts)
+    order = torch.tensor(places)
+    active = count > 0
+    mean, order = (total / count.clamp(min=1))[active], order[active]
+    rank = order.argsort()
+    return mean[rank], order[rank]
 
 
-def _one_against_rest(target: Tensor, index: int) -> Tensor:
-    return torch.where(target == UNLABELLED, UNLABELLED, (target == index).long())
+@cache
+def _by_concept(objectives: tuple[Objective, ...]) -> list[tuple[str, list[int]]]:
+    """The objectives' places by concept, those of whole concepts and those of labels apart."""
+    groups: dict[tuple[str, bool], list[int]] = {}
+    for place, objective in enumerate(objectives):
+        groups.setdefault((objective.concept, objective.index is None), []).append(place)
+    return [(concept, places) for (concept, _), places in groups.items()]
+
+
+def _one_against_rest(target: Tensor, columns: Tensor) -> Tensor:
+    """(B,) class indices to (B, k) of 0/1, -1 where unlabelled."""
+    return torch.where(target[:, None] == UNLABELLED, UNLABELLED, (target[:, None] == columns).long())
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, focus: float) -> Tensor:
