@@ -1,0 +1,54 @@
+"""Splitting rows into train, val and test so that groups stay whole and labels stay balanced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mmbench.contracts import SPLITS
+from mmbench.hashing import derive_seed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def grouped_split(
+    groups: NDArray[np.str_], strata: NDArray[np.generic], fractions: Sequence[float], seed: int
+) -> NDArray[np.str_]:
+    """Deal whole groups to train, val and test, balanced over strata as far as groups allow.
+
+    Groups are ordered by the labels they hold, the rarest label first and by a seeded hash of their name within equal
+    labels, and each in turn goes to the split that is furthest behind its share. Neighbours in that order hold alike
+    labels, so every label is dealt in proportion (implicit stratification of systematic sampling), and the sizes are
+    exact to within a group. The order of the rows changes nothing.
+
+    Args:
+        groups: (n,) the name of each row's group; unique names split by row.
+        strata: (n,) one label a row, or (n, L) bool, which of L labels a row holds.
+        fractions: the shares of train, val and test, summing to 1; 0 leaves a split empty.
+        seed: another seed is another split.
+
+    Returns:
+        (n,) of ``"train"``, ``"val"`` and ``"test"``.
+    """
+    import numpy as np
+
+    held_by_row = strata if strata.ndim == 2 else strata[:, None] == np.unique(strata)
+    rarest_first = np.argsort(held_by_row.sum(axis=0), kind="stable")
+    names, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    held = np.zeros((len(names), held_by_row.shape[1]), dtype=bool)
+    np.logical_or.at(held, group_of_row, held_by_row[:, rarest_first].astype(bool))
+    drawn = np.array([derive_seed(seed, str(name)) for name in names], dtype=np.int64)
+
+    split_of_group = np.empty(len(names), dtype=np.int64)
+    dealt = [0] * len(fractions)
+    seen = 0
+    for group in np.lexsort((drawn, *(~held).T[::-1])):
+        size = int(sizes[group])
+        seen += size
+        behind = [fraction * seen - count for fraction, count in zip(fractions, dealt, strict=True)]
+        choice = behind.index(max(behind))
+        split_of_group[group] = choice
+        dealt[choice] += size
+    return np.array(SPLITS)[split_of_group[group_of_row]]
