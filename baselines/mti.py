@@ -1,8 +1,9 @@
 """Multi-scale task interaction (MTI-Net; Vandenhende, Georgoulis & Van Gool, ECCV 2020), adapted to vectors.
 
-What is kept: predictions of every concept at every scale, propagation of their features from coarse to fine, distillation
-between concepts at each scale, aggregation over scales, and deep supervision. What is not: space. A scale is a level of
-abstraction x_s = φ_s(x_{s-1}) of widths 16, 32, 64, 128, every convolution is a linear layer, BatchNorm is LayerNorm.
+What is kept: predictions of every concept at every scale, propagation of their features from coarse to fine,
+distillation between concepts at each scale, aggregation over scales, and deep supervision. What is not: space. A scale
+is a level of abstraction x_s = φ_s(x_{s-1}) of widths 16, 32, 64, 128, every convolution is a linear layer, BatchNorm
+is LayerNorm.
 
     F_{s,t} = Res(Res(x_s ⊕ P_{s+1,t}))                        y_{s,t} = Linear(F_{s,t})
     m = softmax over tasks of f(⊕_t F_{s,t}),  r = Res(vec(m ⊙ F)),  P_{s,t} = r ⊙ σ(W_2 ReLU(W_1 r)) + F_{s,t}
@@ -101,7 +102,8 @@ class Propagation(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """P."""
         shared = self.reduce(_side_by_side(self.mask(features) * features).unsqueeze(0)).expand_as(features)
-        return shared * torch.sigmoid(self.excite(relu(self.squeeze(shared)))) + features
+        excited: Tensor = torch.sigmoid(self.excite(relu(self.squeeze(shared))))
+        return shared * excited + features
 
 
 class Distillation(nn.Module):

@@ -25,7 +25,9 @@ def find_data(name: str, task: Task, given: Path | None, require: bool) -> Path 
     """
     if given is not None:
         if not given.is_dir():
-            raise UsageError(f"--data {given}: no such folder; expected the root of {task.title}. {task.obtain}".strip())
+            raise UsageError(
+                f"--data {given}: no such folder; expected the root of {task.title}. {task.obtain}".strip()
+            )
         return given.resolve()
     places = [Path(os.environ["MMBENCH_DATA"]) / name] if "MMBENCH_DATA" in os.environ else []
     for place in [*places, cache_folder() / "data" / name]:

@@ -66,7 +66,7 @@ def _show(value: object) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-def _value(plugin: str, name: str, annotation: object, text: str) -> object:
+def _value(plugin: str, name: str, annotation: Any, text: str) -> object:
     try:
         return TypeAdapter(annotation).validate_python(text)
     except ValidationError as error:
@@ -105,8 +105,8 @@ def _parse_part(text: str, registry: Registry, modalities: Sequence[str]) -> lis
             if value not in allowed:
                 raise unknown("modality", str(value), allowed)
     parts = []
-    for values in itertools.product(*given.values()):
-        chosen = dict(zip(given, values, strict=True))
+    for combination in itertools.product(*given.values()):
+        chosen = dict(zip(given, combination, strict=True))
         shown = [_show(chosen["modality"])] if "modality" in chosen else []
         kept = [(n, chosen[n]) for n in known if n in chosen and (n == "modality" or chosen[n] != known[n][1])]
         shown += [f"{n}={_show(v)}" for n, v in kept if n != "modality"]
@@ -135,9 +135,7 @@ def parse(text: str, registry: Registry, modalities: Sequence[str]) -> list[Meth
 
 def _product(registry: Registry, suite: Sequence[str]) -> list[str]:
     names = [
-        f"{fusion.name}+{strategy.name}"
-        for fusion in registry.list("fusion")
-        for strategy in registry.list("strategy")
+        f"{fusion.name}+{strategy.name}" for fusion in registry.list("fusion") for strategy in registry.list("strategy")
     ]
     return list(dict.fromkeys([*names, *suite]))
 

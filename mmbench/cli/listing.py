@@ -63,5 +63,11 @@ def _runs(what: str, out: Path, extra: list[Path]) -> list[tuple[str, ...]]:
         info = folder.info()
         statuses = [result["status"] for _, result in folder.results() if not result["method"].startswith("ceiling:")]
         failed = len(statuses) - statuses.count("done")
-        rows.append((path.parent.name, info["task"]["title"], f"{statuses.count('done')} cells" + f", {failed} failed" * bool(failed)))
+        rows.append(
+            (
+                path.parent.name,
+                info["task"]["title"],
+                f"{statuses.count('done')} cells" + f", {failed} failed" * bool(failed),
+            )
+        )
     return rows

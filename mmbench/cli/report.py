@@ -15,7 +15,6 @@ def report(
     format_: Annotated[str, typer.Option("--format", help="|".join(FORMATS))] = "table",
     output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Which metrics the tables show (a,b).")] = None,
-
     out: Annotated[Path, typer.Option(help="Where runs are stored.")] = Path("results") / "runs",
 ) -> None:
     """Print or write the comparison of a run from its stored predictions."""

@@ -60,9 +60,7 @@ TABLE = {
         fitted=True,
         parameters={"dim": (Positive, 512)},
     ),
-    "hog-color": Encoder(
-        ("image",), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image")
-    ),
+    "hog-color": Encoder(("image",), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image")),
     "standardize": Encoder(
         ("vector",), "zero mean and unit variance by column; fitted on train", "vector", ("numpy",), fitted=True
     ),
@@ -104,7 +102,9 @@ def parse(selector: str, kind: InputKind) -> Selector:
     encoder = TABLE[name]
     if kind not in encoder.kinds:
         fitting = [n for n, e in TABLE.items() if kind in e.kinds]
-        raise UsageError(f"encoder {name} is for {'/'.join(encoder.kinds)}, this modality is {kind}: use {' or '.join(fitting)}")
+        raise UsageError(
+            f"encoder {name} is for {'/'.join(encoder.kinds)}, this modality is {kind}: use {' or '.join(fitting)}"
+        )
     checkpoint = ""
     if encoder.named:
         if not rest or not rest[0] or "=" in rest[0]:

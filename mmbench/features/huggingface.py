@@ -55,7 +55,7 @@ def encode(
         def describe(images: list[Image.Image]) -> NDArray[np.float32]:
             if not loaded:
                 loaded.extend((_load(checkpoint, folder), _load(checkpoint, folder, "AutoImageProcessor")))
-            return _images(*loaded, images, pool)
+            return _images(loaded[0], loaded[1], images, pool)
 
         return encode_files(values, cache, identity, describe, batch_size)
     texts = ["" if value is None else value for value in values]
@@ -68,7 +68,7 @@ def encode(
             _load(checkpoint, folder),
             _load(checkpoint, folder, "AutoTokenizer"),
             distinct,
-            "mean" if pool == "auto" else pool,
+            pool,
             max_length,
             batch_size,
         ),
@@ -146,13 +146,19 @@ def encode_texts(
 
 def pool_text(model: Any, batch: dict[str, Tensor], pool: str) -> Tensor:
     """One vector a text, (B, d)."""
-    if hasattr(model, "get_text_features") and pool == "mean":
-        joint = model.get_text_features(**batch)
-        return joint if isinstance(joint, Tensor) else joint.pooler_output  # type: ignore[no-any-return]
+    if pool == "auto" and hasattr(model, "get_text_features"):
+        return _joint(model.get_text_features(**batch))
     output = model(**batch)
     if pool == "pooler":
-        return output.pooler_output  # type: ignore[no-any-return]
-    return pool_tokens(output.last_hidden_state, batch["attention_mask"].bool(), pool)
+        pooled: Tensor = output.pooler_output
+        return pooled
+    return pool_tokens(output.last_hidden_state, batch["attention_mask"].bool(), "mean" if pool == "auto" else pool)
+
+
+def _joint(features: Any) -> Tensor:
+    """A dual encoder's joint-space features, which newer versions of transformers wrap in an output object."""
+    tensor: Tensor = features if isinstance(features, Tensor) else features.pooler_output
+    return tensor
 
 
 def pool_tokens(hidden: Tensor, mask: Tensor, pool: str) -> Tensor:
@@ -169,8 +175,7 @@ def _images(model: Any, processor: Any, images: list[Image.Image], pool: str) ->
     with torch.no_grad():
         pixels = processor(images, return_tensors="pt")["pixel_values"]
         if hasattr(model, "get_image_features") and pool == "auto":
-            joint = model.get_image_features(pixel_values=pixels)
-            features = joint if isinstance(joint, Tensor) else joint.pooler_output
+            features = _joint(model.get_image_features(pixel_values=pixels))
         else:
             output = model(pixel_values=pixels)
             hidden = output.last_hidden_state

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmbench.features import Encoded
 from mmbench.features.cache import cached
@@ -59,10 +59,12 @@ def open_image(path: Path) -> Image.Image:
         raise UnreadableImageError("it has too many pixels") from None
     except FileNotFoundError:
         raise UnreadableImageError("no such file") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnreadableImageError("it is not an image") from None
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError) as error:
-        raise UnreadableImageError(f"it cannot be decoded ({str(error).splitlines()[0] or type(error).__name__})") from None
+        raise UnreadableImageError(
+            f"it cannot be decoded ({str(error).splitlines()[0] or type(error).__name__})"
+        ) from None
 
 
 def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str]) -> Encoded:

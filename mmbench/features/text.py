@@ -52,7 +52,11 @@ def _reduce(distinct: list[str], fit: NDArray[np.int64], dim: int) -> NDArray[np
     views = []
     for analyzer, grams in (("word", (1, 2)), ("char_wb", (2, 5))):
         vectorizer = TfidfVectorizer(
-            analyzer=analyzer, ngram_range=grams, sublinear_tf=True, min_df=MIN_DF if len(train) > 50 else 1, dtype=np.float32
+            analyzer=analyzer,
+            ngram_range=grams,
+            sublinear_tf=True,
+            min_df=MIN_DF if len(train) > 50 else 1,
+            dtype=np.float32,
         )
         vectorizer.fit(train)
         views.append(vectorizer.transform(texts))

@@ -5,10 +5,10 @@ objectives are learned as in GradNorm (Chen et al., ICML 2018), with each object
 
     (11) L_D = sum_f (M / m_f) |G_f - Ḡ r_f^alpha|,  G_f = w_f ||dL_f/dW||,  r_f = (L_f / L_f(0)) / mean_k(L_k / L_k(0))
 
-W is the last shared layer (``layer=heads`` takes the heads' weights instead). L_D is minimised by plain gradient descent
-on w; Ḡ and r are constants in it. After an epoch w is set anew to T lambda_f / sum lambda, with lambda_f = max_k l_k / l_f
-over the epoch's mean unweighted losses l. M / m_f rescales only the step of w, not where it leads; ``class_ratio=prior``
-starts w at M / m_f instead, which is what the text claims of it.
+W is the last shared layer (``layer=heads`` takes the heads' weights instead). L_D is minimised by plain gradient
+descent on w; Ḡ and r are constants in it. After an epoch w is set anew to T lambda_f / sum lambda, with
+lambda_f = max_k l_k / l_f over the epoch's mean unweighted losses l. M / m_f rescales only the step of w, not where it
+leads; ``class_ratio=prior`` starts w at M / m_f instead, which is what the text claims of it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ class GradientBalance(Strategy):
     ``weights`` (T,) float64 sum to T. Only the active objectives of a batch take part, and their weights keep their
     total.
     """
-
-    gradients = "trunk"
 
     def __init__(
         self,

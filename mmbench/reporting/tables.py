@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from mmbench.reporting.records import Collection, Record
 
 TABLE_METRICS = ("macro_f1", "micro_f1", "weighted_f1", "hamming", "map")
-CEILING = "ceiling:"
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ def _table(collection: Collection, problem: str, concept: str, metrics: list[str
     rows = []
     for method in methods:
         first = found[method, metrics[0]]
-        row = [Entry(method), Entry(_with_interval(first), (method, metrics[0], problem, concept) in collection.best)]
+        row = [Entry(method), Entry(_with_interval(first), (problem, concept, metrics[0], method) in collection.best)]
         if deltas:
             row.append(Entry(_delta(first)))
         row += [
-            Entry(number(found[method, name]["mean"]), (method, name, problem, concept) in collection.best)
+            Entry(number(found[method, name]["mean"]), (problem, concept, name, method) in collection.best)
             for name in metrics[1:]
         ]
         row += [Entry(_count(first["parameters"])), Entry(_seconds(first["train_seconds"])), Entry(energy(first))]
@@ -114,11 +113,12 @@ def _notes(collection: Collection, records: list[Record], primary: str) -> tuple
         f"n_train {first['n_train']:,}, n_test {first['n_test']:,} rows in {first['n_groups']:,} groups "
         f"({info['task']['group']}); split: {info['protocol']['split']}",
         f"encoders: {first['encoders']}; {'/'.join(map(str, seeds))} seeds; untuned defaults, one budget for all",
-        f"intervals: {first['ci_kind']}, {collection.replicates:,} replicates; underlined: the best and what its paired "
-        "interval does not separate from it",
+        f"intervals: {first['ci_kind']}; underlined: the best and what its paired interval does not separate from it",
     ]
     if info["task"]["generated"]:
-        notes.insert(0, "GENERATED DATA: these numbers say nothing about any method; ceiling rows are the best possible")
+        notes.insert(
+            0, "GENERATED DATA: these numbers say nothing about any method; ceiling rows are the best possible"
+        )
     if info["protocol"]["warning"]:
         notes.insert(0, f"WARNING: {info['protocol']['warning']}")
     if info["overrides"]:
@@ -127,14 +127,15 @@ def _notes(collection: Collection, records: list[Record], primary: str) -> tuple
         notes.append("rows differ in their number of seeds")
     sources = {record["energy_source"] for record in records} - {None}
     if sources:
-        notes.append(f"energy a cell by codecarbon, source: {', '.join(sorted(sources))} (~ is an estimate, not ranked)")
-    if any(record["method"] == collection.reference and record["mde"] is None for record in records):
-        smallest = [record["mde"] for record in records if record["metric"] == primary and record["mde"] is not None]
-        if smallest:
-            notes.append(
-                f"minimum detectable difference in {primary} to {collection.reference} at 80 % power: "
-                f"{min(smallest):.3f}–{max(smallest):.3f}"
-            )
+        notes.append(
+            f"energy a cell by codecarbon, source: {', '.join(sorted(sources))} (~ is an estimate, not ranked)"
+        )
+    effects = [record["mde"] for record in records if record["metric"] == primary and record["mde"] is not None]
+    if effects:
+        notes.append(
+            f"minimum detectable difference in {primary} to {collection.reference} at 80 % power: "
+            f"{min(effects):.3f} to {max(effects):.3f}, by method"
+        )
     notes += collection.failures
     return tuple(notes)
 

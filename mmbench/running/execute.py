@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,7 @@ def _train(
     place: Workplace, cell: Cell, method: Method, report: Report, meter: Meter | None
 ) -> tuple[dict[str, Any], Callable[[Path], None]]:
     prepared = place.prepared[cell.problem]
-    context = FitContext(
-        prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress)
-    )
+    context = FitContext(prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress))
     torch.manual_seed(0)
     model = build_model(method, place.registry)
     with meter.measure() if meter is not None else contextlib.nullcontext() as reading:
@@ -154,7 +153,7 @@ def _twin(place: Workplace, cell: Cell) -> tuple[dict[str, Any], Callable[[Path]
             stored = place.folder.predictions_path(other).read_bytes()
             kept = ("deterministic", "parameters", "timings", "energy", "history")
             result = {**{key: record[key] for key in kept}, "same_as_seed": record.get("same_as_seed", other.seed)}
-            return result, lambda path: _copy(stored, path)
+            return result, partial(_copy, stored)
     return None
 
 

@@ -21,7 +21,6 @@ from mmbench.running.provenance import provenance
 from mmbench.running.store import Cell, RunFolder, folder_name
 
 DEFAULT_SEEDS = "5"
-CEILING = "ceiling:"
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
                     "n_train": int((labelled & (split == "train")).sum()),
                     "n_val": int((labelled & (split == "val")).sum()),
                     "n_test": int(test.sum()),
-                    "n_groups": int(len(np.unique(dataset.groups[test]))),
+                    "n_groups": len(np.unique(dataset.groups[test])),
                 }
         if sizes:
             problems.append({"name": problem.name, "concepts": sizes})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,11 +52,12 @@ class Prepared:
     test: Part
 
 
-def present_rows(values: object) -> NDArray[np.bool_]:
+def present_rows(values: Sequence[Any] | NDArray[Any]) -> NDArray[np.bool_]:
     """Which inputs of a modality are there: not None, and not a row of NaN."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-        return ~np.isnan(values).all(axis=1)
-    return np.array([value is not None for value in values], dtype=bool)  # type: ignore[attr-defined]
+        missing: NDArray[np.bool_] = np.isnan(values).all(axis=1)
+        return ~missing
+    return np.array([value is not None for value in values], dtype=np.bool_)
 
 
 @dataclass(frozen=True)

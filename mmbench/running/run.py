@@ -12,9 +12,9 @@ from mmbench.plugins import Registry
 from mmbench.running.backends import run_in_processes, run_serially
 from mmbench.running.energy import Meter
 from mmbench.running.execute import Report, Workplace, predictions_writer
-from mmbench.running.plan import CEILING, Plan, describe
+from mmbench.running.plan import Plan, describe
 from mmbench.running.prepare import Prepared, encode_stateless, prepare, refuse_bad
-from mmbench.running.store import Cell
+from mmbench.running.store import CEILING, Cell
 
 
 def prepare_run(plan: Plan, registry: Registry, say: Callable[[str], None]) -> Workplace:

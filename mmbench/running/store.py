@@ -16,6 +16,7 @@ from urllib.parse import quote
 from mmbench.errors import MmbenchError, UsageError
 
 SCHEMA_VERSION = 1
+CEILING = "ceiling:"  # the methods of a generated sample's best possible scores
 
 
 @dataclass(frozen=True, order=True)
@@ -171,7 +172,9 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise MmbenchError(f"{path} is damaged ({error}): delete its folder, and the same command runs the cell again") from None
+        raise MmbenchError(
+            f"{path} is damaged ({error}): delete its folder, and the same command runs the cell again"
+        ) from None
     return result
 
 
@@ -185,7 +188,9 @@ def find_run(selector: str | None, out: Path) -> RunFolder:
     Raises:
         UsageError: no such run, or a name that several runs begin with.
     """
-    runs = sorted((p.parent for p in out.glob("*/run.json")), key=lambda p: (_latest(p), p.name)) if out.is_dir() else []
+    runs = (
+        sorted((p.parent for p in out.glob("*/run.json")), key=lambda p: (_latest(p), p.name)) if out.is_dir() else []
+    )
     if selector is None:
         if not runs:
             raise UsageError(f"no run under {out}: start one with `mmbench run --task crisismmd --method all`")

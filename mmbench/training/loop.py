@@ -45,7 +45,10 @@ def train_network(
     settings = context.settings
     weights = balanced_weights(objectives, train.targets) if settings.class_weights == "balanced" else None
     optimiser = torch.optim.Adam(
-        [*network.parameters(), *strategy.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        [*network.parameters(), *strategy.parameters()],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     order = torch.Generator().manual_seed(derive_seed(context.seed, "batches"))
     torch.manual_seed(derive_seed(context.seed, "dropout"))
@@ -55,7 +58,7 @@ def train_network(
         sums = torch.zeros(len(objectives), dtype=torch.float64)
         batches = torch.zeros(len(objectives), dtype=torch.float64)
         network.train()
-        for rows in torch.randperm(len(train), generator=order).split(settings.batch_size):
+        for rows in torch.split(torch.randperm(len(train), generator=order), settings.batch_size):
             if len(rows) == 1:
                 continue
             batch = Examples(train.inputs.rows(rows), {c: target[rows] for c, target in train.targets.items()})
@@ -78,7 +81,9 @@ def train_network(
         history["train"].append([None if math.isnan(mean) else mean for mean in means.tolist()])
         objective = _validate(network, val, objectives, strategy.focus, weights)
         if not math.isfinite(objective):
-            raise DivergedError(f"the validation objective is not finite in epoch {epoch}: lower training.learning_rate")
+            raise DivergedError(
+                f"the validation objective is not finite in epoch {epoch}: lower training.learning_rate"
+            )
         history["val"].append(objective)
         context.report(epoch, settings.epochs, objective)
         if objective < best - settings.min_delta:
@@ -111,7 +116,9 @@ def _losses(
     count = output.z.new_zeros(len(objectives))
     for branch, modality in zip(output.branches, network.modalities, strict=True):
         here = batch.inputs.present[modality]
-        targets = {c: t.masked_fill(~(here if t.ndim == 1 else here.unsqueeze(1)), -1) for c, t in batch.targets.items()}
+        targets = {
+            c: t.masked_fill(~(here if t.ndim == 1 else here.unsqueeze(1)), -1) for c, t in batch.targets.items()
+        }
         for prediction in branch:
             losses, active = objective_losses(prediction, targets, objectives, focus, weights)
             total = total.index_add(0, active, losses)

@@ -80,6 +80,9 @@ def objective_losses(
     Args:
         outputs: logits (B, K) by concept.
         targets: int64 (B,) or (B, K) by concept, -1 unlabelled.
+        objectives: what to compute.
+        focus: beta of the focal factor.
+        weights: by objective's name, (K,) or (2,), see :func:`balanced_weights`.
 
     Returns:
         losses (A,) with graph, and their places among the objectives, (A,) int64.

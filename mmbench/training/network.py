@@ -91,14 +91,14 @@ class Network(nn.Module):
 
     def trunk_weights(self) -> list[nn.Parameter]:
         """W: the weights of the last shared layer, one a branch."""
-        return [trunk[0].weight for trunk in self.trunks]  # type: ignore[index, misc]
+        return [trunk[0].weight for trunk in self.trunks]  # type: ignore[index]
 
 
 def predict_logits(network: Network, inputs: Inputs) -> dict[str, Tensor]:
     """Logits (n, K_c) by concept in evaluation mode, without gradient, a few hundred rows at a time."""
     network.eval()
     with torch.no_grad():
-        chunks = [network(inputs.rows(rows)).logits for rows in torch.arange(len(inputs)).split(PREDICT_ROWS)]
+        chunks = [network(inputs.rows(rows)).logits for rows in torch.split(torch.arange(len(inputs)), PREDICT_ROWS)]
     return {concept.name: torch.cat([chunk[concept.name] for chunk in chunks]) for concept in network.concepts}
 
 
@@ -128,7 +128,7 @@ class NetworkModel(Model):
         groups = [(objective,) for objective in objectives] if separate else [objectives]
         histories = []
         for group in groups:
-            concepts, local = (_narrow(group[0], context.concepts) if separate else (context.concepts, group))
+            concepts, local = _narrow(group[0], context.concepts) if separate else (context.concepts, group)
             torch.manual_seed(derive_seed(context.seed, "init"))
             strategy = self.make_strategy(local)
             names = self.modalities or tuple(train.inputs.values)

@@ -1,0 +1,200 @@
+"""Metrics as fixed in the docs: from counts (F1 family, Hamming loss) and from rankings (MAP, ROC-AUC).
+
+Each is written for weighted rows, weights (R, n) of R resamples at once, so that a bootstrap computes exactly what the
+full sample is given; the full sample is the one resample of ones. F1 averages run over all declared labels with
+0 for a label without rows (as scikit-learn with ``labels`` and ``zero_division=0``). ``map`` and ``roc_auc`` average
+over the labels that have a positive row (and a negative one for ROC-AUC); ``map_strict`` counts the others as 0, as
+scikit-learn does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmbench.errors import unknown
+from mmbench.evaluation.decisions import decide
+from mmbench.evaluation.predictions import Predictions
+
+METRIC_VERSION = 1
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as listed; ``needs`` says whether it is taken of decisions or of scores."""
+
+    summary: str
+    better: Literal["higher", "lower"]
+    needs: Literal["decisions", "scores"]
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A value, None where it is not defined, and over how many labels it was averaged."""
+
+    value: float | None
+    n_labels_used: int
+
+
+METRICS = {
+    "macro_f1": Metric("mean of the labels' F1", "higher", "decisions"),
+    "micro_f1": Metric("F1 of all labels' decisions pooled", "higher", "decisions"),
+    "weighted_f1": Metric("mean of the labels' F1 weighted by support", "higher", "decisions"),
+    "hamming": Metric("share of wrong entries of the label indicator", "lower", "decisions"),
+    "hamming_single": Metric("share of wrong rows; exclusive concepts only", "lower", "decisions"),
+    "map": Metric("mean average precision over labels with a positive row", "higher", "scores"),
+    "map_strict": Metric("mean average precision, a label without a positive row counting 0", "higher", "scores"),
+    "accuracy": Metric("share of rows that are right in every label", "higher", "decisions"),
+    "precision": Metric("mean of the labels' precision", "higher", "decisions"),
+    "recall": Metric("mean of the labels' recall", "higher", "decisions"),
+    "roc_auc": Metric("mean area under the ROC curve, one label against the rest", "higher", "scores"),
+}
+LABEL_METRICS = ("f1", "precision", "recall", "average_precision", "roc_auc", "support")
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """Raise a UsageError with the nearest names for a metric that does not exist."""
+    for name in names:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+
+
+def row_counts(predictions: Predictions, thresholds: Array | None = None) -> Array:
+    """What the decision metrics need of each row, (n, 3 K + 2): true positives, false positives, false negatives by
+    label, whether the row is right in every label, and 1."""
+    decided, truth = decide(predictions, thresholds), predictions.truth
+    right = (decided == truth).all(axis=1)
+    parts = [decided & truth, decided & ~truth, ~decided & truth, right[:, None], np.ones_like(right)[:, None]]
+    return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+def from_counts(counts: Array, exclusive: bool) -> dict[str, Array]:
+    """All decision metrics from sums of :func:`row_counts`: (..., 3 K + 2) -> (...) each; nan where undefined."""
+    k = (counts.shape[-1] - 2) // 3
+    tp, fp, fn = counts[..., :k], counts[..., k : 2 * k], counts[..., 2 * k : 3 * k]
+    right, rows = counts[..., -2], counts[..., -1]
+    f1 = _ratio(2 * tp, 2 * tp + fp + fn)
+    support = tp + fn
+    accuracy = np.divide(right, rows, out=np.full_like(rows, np.nan), where=rows > 0)
+    wrong = (fp + fn).sum(-1)
+    return {
+        "macro_f1": f1.mean(-1),
+        "micro_f1": _ratio(2 * tp.sum(-1), (2 * tp + fp + fn).sum(-1)),
+        "weighted_f1": _ratio((f1 * support).sum(-1), support.sum(-1)),
+        "hamming": np.divide(wrong, rows * k, out=np.full_like(rows, np.nan), where=rows > 0),
+        "hamming_single": 1 - accuracy if exclusive else np.full_like(rows, np.nan),
+        "accuracy": accuracy,
+        "precision": _ratio(tp, tp + fp).mean(-1),
+        "recall": _ratio(tp, support).mean(-1),
+    }
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """0 where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One label's rows by falling score: ``order`` (n,) and where each run of equal scores ends, ``ends`` (g,)."""
+
+    order: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    positive: Array
+
+
+def rank(scores: Array, truth: NDArray[np.bool_]) -> Ranking:
+    """Sort one label's rows, scores (n,) and truth (n,)."""
+    order = np.argsort(-scores, kind="stable")
+    falling = scores[order]
+    ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+    return Ranking(order, ends, truth[order].astype(np.float64))
+
+
+def from_ranking(ranking: Ranking, weights: Array) -> tuple[Array, Array]:
+    """Average precision and ROC-AUC of one label under row weights (R, n): (R,) each.
+
+    nan where no positive row (and for ROC-AUC no negative one) has weight. Equal scores share one threshold.
+    """
+    w = weights[:, ranking.order]
+    positives = np.cumsum(w * ranking.positive, axis=1)
+    total = np.cumsum(w, axis=1)
+    if len(ranking.ends) < len(ranking.order):
+        positives, total = positives[:, ranking.ends], total[:, ranking.ends]
+    gained = np.diff(positives, axis=1, prepend=0.0)
+    all_positive, all_negative = positives[:, -1], total[:, -1] - positives[:, -1]
+    precision = np.divide(positives, total, out=np.zeros_like(total), where=total > 0)
+    found = np.full(len(w), np.nan)
+    average_precision = np.divide((gained * precision).sum(1), all_positive, out=found, where=all_positive > 0)
+    negatives = total - positives
+    beaten = all_negative[:, None] - negatives + np.diff(negatives, axis=1, prepend=0.0) / 2
+    pairs = all_positive * all_negative
+    auc = np.divide((gained * beaten).sum(1), pairs, out=np.full(len(w), np.nan), where=pairs > 0)
+    return average_precision, auc
+
+
+def from_rankings(rankings: Sequence[Ranking], weights: Array) -> dict[str, Array]:
+    """The score metrics under row weights (R, n): (R,) each."""
+    pairs = [from_ranking(ranking, weights) for ranking in rankings]
+    precision, auc = (np.stack(values) for values in zip(*pairs, strict=True))
+    return {"map": _mean_known(precision), "map_strict": np.nan_to_num(precision).mean(0), "roc_auc": _mean_known(auc)}
+
+
+def _mean_known(values: Array) -> Array:
+    """The mean over axis 0 of what is not nan; nan where nothing is left."""
+    known = ~np.isnan(values)
+    undefined = np.full(values.shape[1], np.nan)
+    mean: Array = np.divide(np.where(known, values, 0).sum(0), known.sum(0), out=undefined, where=known.any(0))
+    return mean
+
+
+def rankings_of(predictions: Predictions) -> list[Ranking]:
+    """Each label's ranking."""
+    return [rank(s, t) for s, t in zip(predictions.scores.T, predictions.truth.T, strict=True)]
+
+
+def compute(predictions: Predictions, thresholds: Array | None = None) -> dict[str, MetricValue]:
+    """Every metric of one concept; None where it is not defined (no labelled row, a multi-label ``hamming_single``)."""
+    n, k = predictions.truth.shape
+    if n == 0:
+        return {name: MetricValue(None, 0) for name in METRICS}
+    counts = row_counts(predictions, thresholds).sum(axis=0, keepdims=True)
+    values = from_counts(counts, predictions.concept.kind == "exclusive")
+    values |= from_rankings(rankings_of(predictions), np.ones((1, n)))
+    support = predictions.truth.sum(axis=0)
+    used = dict.fromkeys(METRICS, k)
+    used["map"] = int((support > 0).sum())
+    used["roc_auc"] = int(((support > 0) & (support < n)).sum())
+    return {
+        name: MetricValue(None if np.isnan(values[name][0]) else float(values[name][0]), used[name]) for name in METRICS
+    }
+
+
+def per_label(predictions: Predictions, thresholds: Array | None = None) -> dict[str, dict[str, float | None]]:
+    """By label: f1, precision, recall, average_precision, roc_auc (None where undefined) and support (rows)."""
+    k = len(predictions.concept.labels)
+    counts = row_counts(predictions, thresholds).sum(axis=0)
+    tp, fp, fn = counts[:k], counts[k : 2 * k], counts[2 * k : 3 * k]
+    ones = np.ones((1, len(predictions.ids)))
+    ranked = [
+        from_ranking(ranking, ones) if len(predictions.ids) else (np.array([np.nan]), np.array([np.nan]))
+        for ranking in rankings_of(predictions)
+    ]
+    table = {
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "precision": _ratio(tp, tp + fp),
+        "recall": _ratio(tp, tp + fn),
+        "average_precision": np.array([pair[0][0] for pair in ranked]),
+        "roc_auc": np.array([pair[1][0] for pair in ranked]),
+        "support": tp + fn,
+    }
+    none_if_nan: Callable[[float], float | None] = lambda v: None if np.isnan(v) else float(v)  # noqa: E731
+    return {
+        label: {name: none_if_nan(table[name][place]) for name in LABEL_METRICS}
+        for place, label in enumerate(predictions.concept.labels)
+    }

@@ -1,0 +1,78 @@
+"""A cell's stored predictions, of which every metric is a pure function."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmbench.contracts import Concept
+from mmbench.errors import MmbenchError
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One concept on the labelled rows of one split.
+
+    Attributes:
+        concept: its labels and kind.
+        ids, groups: (n,) str.
+        scores: (n, K) float64.
+        truth: (n, K) bool; one-hot where the concept is exclusive.
+    """
+
+    concept: Concept
+    ids: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    scores: NDArray[np.float64]
+    truth: NDArray[np.bool_]
+
+
+def write_predictions(
+    path: Path,
+    ids: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    split: NDArray[np.str_],
+    scores: Mapping[str, NDArray[np.float64]],
+    targets: Mapping[str, NDArray[np.int64]],
+    mask: Mapping[str, NDArray[np.bool_]],
+) -> None:
+    """Write ``id``, ``group``, ``split`` and by concept ``scores/…``, ``targets/…``, ``mask/…``; no pickle.
+
+    The same content gives the same bytes.
+    """
+    arrays: dict[str, NDArray[np.generic]] = {"id": ids, "group": groups, "split": split}
+    for name in scores:
+        arrays |= {f"scores/{name}": scores[name], f"targets/{name}": targets[name], f"mask/{name}": mask[name]}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def read_predictions(path: Path, concepts: Sequence[Concept], split: Literal["val", "test"]) -> dict[str, Predictions]:
+    """The labelled rows of a split by concept; concepts that the file does not hold are left out.
+
+    Raises:
+        MmbenchError: a file that is damaged.
+    """
+    found = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ids, groups, here = file["id"], file["group"], file["split"] == split
+            for concept in concepts:
+                if f"scores/{concept.name}" not in file.files:
+                    continue
+                rows = here & file[f"mask/{concept.name}"]
+                target = file[f"targets/{concept.name}"][rows]
+                truth = target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1
+                scores = file[f"scores/{concept.name}"][rows]
+                found[concept.name] = Predictions(concept, ids[rows], groups[rows], scores, truth)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise MmbenchError(
+            f"{path} is damaged ({type(error).__name__}): delete its folder, and the same command runs the cell again"
+        ) from None
+    return found
