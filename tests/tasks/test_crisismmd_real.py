@@ -68,8 +68,9 @@ def test_agreed_humanitarian_has_nine_affected_test_rows(test_data: Path) -> Non
 def test_mt25_rows_labels_and_split(test_data: Path) -> None:
     dataset = load(test_data, "mt25")
     assert dataset.title == "CrisisMMD v2.0" and not dataset.generated
-    assert len(dataset.ids) == len(set(dataset.ids.tolist())) == 18082
-    assert len(set(dataset.groups.tolist())) == 16058
+    assert len(dataset.ids) == 18082
+    n_ids, n_tweets = len(np.unique(dataset.ids)), len(np.unique(dataset.groups))
+    assert (n_ids, n_tweets) == (18082, 16058)
     assert round(float((dataset.targets["humanitarian"].sum(axis=1) > 1).mean()), 3) == 0.256
     assert np.bincount(dataset.targets["damage"] + 1).tolist() == [14455 + 101, 475, 839, 2212]
     assert (dataset.targets["informative"] == 1 - dataset.targets["humanitarian"][:, 0]).all()
