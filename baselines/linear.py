@@ -15,7 +15,7 @@ NAME = "linear"
 KIND = "model"
 SUMMARY = "Balanced logistic regression on the cached features, C chosen on validation"
 
-GRID = (0.1, 1.0, 10.0)
+GRID = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 class Linear(Model):

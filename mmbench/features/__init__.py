@@ -58,7 +58,7 @@ TABLE = {
         "text",
         ("scikit-learn", "scipy"),
         fitted=True,
-        parameters={"dim": (Positive, 512)},
+        parameters={"dim": (Positive, 768)},
     ),
     "hog-color": Encoder(("image",), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image")),
     "standardize": Encoder(

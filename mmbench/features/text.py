@@ -6,7 +6,6 @@ Fitted on the train rows alone: vocabulary, document frequencies and components 
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,13 +17,8 @@ from mmbench.features.cache import cached
 from mmbench.hashing import digest
 
 VERSION = 1
-URL = re.compile(r"https?://\S+|www\.\S+")
-MENTION = re.compile(r"@\w+")
-
-
-def clean(text: str) -> str:
-    """Unescape HTML entities; a link becomes ``url`` and a mention ``@user``."""
-    return MENTION.sub("@user", URL.sub("url", html.unescape(text)))
+RAREST = 3  # a term must be in so many train texts, where there are many
+MANY_TEXTS = 200
 
 
 def encode(
@@ -47,7 +41,7 @@ def _reduce(distinct: list[str], fit: NDArray[np.int64], dim: int) -> NDArray[np
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts = [clean(text) for text in distinct]
+    texts = [html.unescape(text) for text in distinct]
     train = [texts[row] for row in fit]
     views = []
     for analyzer, grams in (("word", (1, 2)), ("char_wb", (2, 5))):
@@ -55,18 +49,15 @@ def _reduce(distinct: list[str], fit: NDArray[np.int64], dim: int) -> NDArray[np
             analyzer=analyzer,
             ngram_range=grams,
             sublinear_tf=True,
-            min_df=MIN_DF if len(train) > 50 else 1,
+            min_df=RAREST if len(train) > MANY_TEXTS else 1,
             dtype=np.float32,
         )
         vectorizer.fit(train)
         views.append(vectorizer.transform(texts))
     terms = hstack(views).tocsr()
     components = max(1, min(dim, len(train) - 1, terms.shape[1] - 1))
-    svd = TruncatedSVD(components, random_state=0, n_iter=N_ITER)
+    svd = TruncatedSVD(components, random_state=0, n_iter=4)
     svd.fit(terms[fit])
     reduced: NDArray[np.float32] = svd.transform(terms).astype(np.float32)
     return reduced
 
-
-MIN_DF = 2
-N_ITER = 4
