@@ -60,4 +60,3 @@ def _reduce(distinct: list[str], fit: NDArray[np.int64], dim: int) -> NDArray[np
     svd.fit(terms[fit])
     reduced: NDArray[np.float32] = svd.transform(terms).astype(np.float32)
     return reduced
-

@@ -139,11 +139,16 @@ def _gramian(network: Network, output: Output, losses: Tensor, of: str) -> Tenso
         "trunk": list[Tensor](network.trunk_weights()),
         "heads": list[Tensor](network.heads.parameters()),
     }[of]
-    rows = []
-    for loss in losses:
-        grads = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True, materialize_grads=True)
-        rows.append(torch.cat([g.reshape(-1) for g in grads]).double())
-    jacobian = torch.stack(rows)
+    grads = torch.autograd.grad(
+        losses,
+        wanted,
+        torch.eye(len(losses)),
+        retain_graph=True,
+        is_grads_batched=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    jacobian = torch.cat([grad.flatten(1) for grad in grads], dim=1).double()
     return jacobian @ jacobian.T
 
 
