@@ -38,6 +38,9 @@ def recognises(root: Path) -> bool:
 def load(request: LoadRequest) -> Dataset:
     """Read CrisisMMD, or the generated sample where ``request.root`` is None.
 
+    The fingerprint holds ids, tweets, texts, concepts and targets, and the sizes of the images where that modality is
+    asked for; it does not hold the split, which a run's name hashes apart.
+
     Raises:
         UsageError: a folder, file or option that does not fit; images that are missing under ``missing_images=error``.
     """
@@ -61,7 +64,8 @@ def load(request: LoadRequest) -> Dataset:
         if version is None:
             parts.append(sizes)
     if version is not None:
-        parts.append(f"sample {version}")
+        parts.append(f"sample {version}")  # not its sizes: the bytes of a picture depend on the image library
+        lines.append(sample.NOTE)
     return Dataset(
         ids=annotations.image,
         groups=annotations.tweet,
@@ -121,7 +125,7 @@ def _without_images(
         return problems, []
     count = f"{missing.sum():,} of {used.sum():,} rows have no image"
     if policy == "mask":
-        return problems, [f"{count}: it is masked there, only their text is seen"]
+        return problems, [f"{count}: the image is masked there"]
     if policy == "error":
         raise UsageError(
             f"{count} below {home} (first: {annotations.image[missing.argmax()]}): unpack data_image/ whole, "

@@ -382,8 +382,12 @@ def test_agreed_file_that_disagrees(home: Path) -> None:
 
 
 def test_folders_that_are_not_the_data_set(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no data folder"):
+    with pytest.raises(UsageError, match=r"no folder .*nowhere"):
         load(tmp_path / "nowhere")
+    archive = tmp_path.with_suffix(".zip")
+    archive.write_bytes(b"")
+    with pytest.raises(UsageError, match="is a file, expected a folder"):
+        load(archive)
     with pytest.raises(UsageError, match="it is empty"):
         load(tmp_path)
     (tmp_path / "train2017").mkdir()
