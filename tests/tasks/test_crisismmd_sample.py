@@ -239,6 +239,13 @@ def test_a_damaged_marker_never_passes_for_real_data(tmp_path: Path, small: None
         load(tmp_path, root=home)
 
 
+def test_a_sample_of_another_version_is_generated_and_has_no_ceilings(tmp_path: Path, small: None) -> None:
+    home = sample.ensure(tmp_path)
+    (home / "sample.json").write_text(json.dumps({"version": sample.VERSION + 1}))
+    dataset = load(tmp_path, root=home)
+    assert dataset.generated and dataset.ceilings == {}
+
+
 # the ceilings
 
 
