@@ -74,17 +74,20 @@ def find_home(root: Path) -> Path:
     Raises:
         UsageError: no such folder, an empty one, or one of another layout.
     """
-    for home in (root, root / FOLDER):
-        if (home / "annotations").is_dir():
-            return home
-    if not root.is_dir():
-        raise UsageError(f"no data folder {root}: give --data the folder {FOLDER} or the one that holds it")
-    found = sorted(path.name for path in root.iterdir())
-    holds = f"holds {', '.join(found[:5])}{' …' if len(found) > 5 else ''}" if found else "is empty"
-    raise UsageError(
-        f"{root} is not CrisisMMD v2.0: it {holds}, expected annotations/ and data_image/; "
-        f"give --data the folder {FOLDER}"
-    )
+    give = f"give --data the folder {FOLDER} or the one that holds it"
+    try:
+        for home in (root, root / FOLDER):
+            if (home / "annotations").is_dir():
+                return home
+        if not root.exists():
+            raise UsageError(f"no folder {root}: {give}")
+        if not root.is_dir():
+            raise UsageError(f"{root} is a file, expected a folder: unpack it and {give}")
+        found = sorted(path.name for path in root.iterdir())
+    except OSError as error:
+        raise UsageError(f"{root} cannot be read: {error.strerror}; {give}") from None
+    holds = f"it holds {', '.join(found[:5])}{' …' if len(found) > 5 else ''}" if found else "it is empty"
+    raise UsageError(f"{root} is not CrisisMMD v2.0: {holds}, expected annotations/ and data_image/; {give}")
 
 
 def read_table(path: Path, columns: Iterable[str], remedy: str) -> dict[str, list[str]]:

@@ -49,23 +49,16 @@ def _determined(targets: Mapping[str, NDArray[np.int64]]) -> list[str]:
 
 
 def leaks(annotations: Annotations, problem: Problem) -> list[str]:
-    """Test and val rows of tweets that are in train too, and test rows that repeat a train text of another tweet."""
-    train = problem.split == "train"
+    """Val and test rows of tweets that are in train too.
+
+    Texts that repeat under another tweet are not counted: once links are left out they are 4 of the 3,616 test rows of
+    ``mt25``.
+    """
+    train = annotations.tweet[problem.split == "train"]
     found = []
     for part in ("val", "test"):
         rows = problem.split == part
-        shared = int(np.isin(annotations.tweet[rows], annotations.tweet[train]).sum())
+        shared = int(np.isin(annotations.tweet[rows], train).sum())
         if shared:
             found.append(f"{problem.name}: {shared:,} of {rows.sum():,} {part} rows share a tweet with train")
-    text_of_tweet = {(annotations.text[row], annotations.tweet[row]) for row in np.flatnonzero(train)}
-    seen = {text for text, _ in text_of_tweet}
-    test = np.flatnonzero(problem.split == "test")
-    repeated = sum(
-        annotations.text[row] in seen and (annotations.text[row], annotations.tweet[row]) not in text_of_tweet
-        for row in test
-    )
-    if repeated:
-        found.append(
-            f"{problem.name}: {repeated:,} of {len(test):,} test rows repeat the text of another tweet in train"
-        )
     return found

@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from .drawing import draw
 from .files import SUFFIX, Annotations
 from .grammar import tweet
 from .labels import DAMAGE, HUMANITARIAN, INFORMATIVE, MERGED, merged
-from .law import SOURCES, Law, damage_law, posterior, topic_law
+from .law import SOURCES, TOPIC_SHARES, Law, damage_law, posterior, topic_law
 
 VERSION = 1
 MARKER = "sample.json"
@@ -47,6 +48,11 @@ ANNOTATION_HEADER = (
 SPLIT_HEADER = (
     *("event_name", "tweet_id", "image_id", "tweet_text", "image"),
     *("label", "label_text", "label_image", "label_text_image"),
+)
+NOTE = (
+    "generated: the topic is told by "
+    + ", ".join(f"{source} in {share:.0%}" for source, share in TOPIC_SHARES.items())
+    + " of rows (two: a label each)"
 )
 
 
@@ -80,7 +86,8 @@ def ensure(scratch: Path) -> Path:
             generate(made)
             if home.exists() and not is_whole(home):
                 damaged = Path(tempfile.mkdtemp(prefix=f"{home.name}-damaged-", dir=scratch))
-                home.rename(damaged / home.name)
+                with suppress(FileNotFoundError):  # another process took it away first
+                    home.rename(damaged / home.name)
                 shutil.rmtree(damaged)
             _install(made, home)
         finally:

@@ -254,6 +254,28 @@ def test_event_leaves_one_out(home: Path) -> None:
         assert ((problem.split == "test") == in_event).all()
 
 
+def test_a_tweet_of_two_events_is_not_trained_on_when_one_is_left_out(home: Path) -> None:
+    path = home / "annotations" / "quake_b_final_data.tsv"
+    path.write_text(path.read_text().replace("quake_b00\t", "flood_a00\t", 1))
+    dataset = load(home, "event")
+    shared = dataset.groups == "flood_a00"
+    assert shared.sum() == 2
+    for problem in dataset.problems:
+        assert sorted(problem.split[shared]) == ["", "test"]
+        assert crossing(dataset.groups, problem.split) == 0
+
+
+@pytest.mark.parametrize("protocol", ["mt25", "mt25-rows", "event"])
+def test_the_split_follows_its_seed_and_not_the_labels(home: Path, protocol: str) -> None:
+    chosen = next(p for p in TASK.protocols if p.name == protocol)
+    splits = {}
+    for seed, labels in ((0, "union"), (0, "agreed"), (0, "text"), (1, "union")):
+        values = {option.name: option.default for option in TASK.options} | dict(chosen.defaults) | {"labels": labels}
+        dataset = TASK.load(LoadRequest(home, home.parent / "scratch", chosen, values, ("text",), seed))
+        splits[seed, labels] = [problem.split.tolist() for problem in dataset.problems]
+    assert splits[0, "union"] == splits[0, "agreed"] == splits[0, "text"] != splits[1, "union"]
+
+
 @pytest.mark.parametrize(
     ("protocol", "options"),
     [
@@ -382,8 +404,12 @@ def test_agreed_file_that_disagrees(home: Path) -> None:
 
 
 def test_folders_that_are_not_the_data_set(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no data folder"):
+    with pytest.raises(UsageError, match=r"no folder .*nowhere"):
         load(tmp_path / "nowhere")
+    archive = tmp_path.with_suffix(".zip")
+    archive.write_bytes(b"")
+    with pytest.raises(UsageError, match="is a file, expected a folder"):
+        load(archive)
     with pytest.raises(UsageError, match="it is empty"):
         load(tmp_path)
     (tmp_path / "train2017").mkdir()

@@ -176,6 +176,14 @@ def test_tweets_have_the_traps_of_real_ones(scratch: Path) -> None:
     assert len({Path(row.image).suffix for row in rows}) == 2
 
 
+def test_images_of_a_tweet_share_its_text_and_its_label() -> None:
+    by_tweet: dict[str, list[tuple[object, ...]]] = {}
+    for row in sample.sample_rows():
+        by_tweet.setdefault(row.tweet, []).append((row.text, row.text_human, *row.cues[::2]))
+    assert sum(len(rows) > 1 for rows in by_tweet.values()) > 50
+    assert all(len(set(rows)) == 1 for rows in by_tweet.values())
+
+
 def test_generating_twice_writes_the_same(tmp_path: Path, small: None) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -229,6 +237,13 @@ def test_a_damaged_marker_never_passes_for_real_data(tmp_path: Path, small: None
     (home / "sample.json").write_text(json.dumps({"version": None}))
     with pytest.raises(UsageError, match="damaged"):
         load(tmp_path, root=home)
+
+
+def test_a_sample_of_another_version_is_generated_and_has_no_ceilings(tmp_path: Path, small: None) -> None:
+    home = sample.ensure(tmp_path)
+    (home / "sample.json").write_text(json.dumps({"version": sample.VERSION + 1}))
+    dataset = load(tmp_path, root=home)
+    assert dataset.generated and dataset.ceilings == {}
 
 
 # the ceilings
