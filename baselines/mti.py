@@ -103,7 +103,8 @@ class Propagation(nn.Module):
         """P."""
         shared = self.reduce(_side_by_side(self.mask(features) * features).unsqueeze(0)).expand_as(features)
         excited: Tensor = torch.sigmoid(self.excite(relu(self.squeeze(shared))))
-        return shared * excited + features
+        propagated: Tensor = shared * excited + features
+        return propagated
 
 
 class Distillation(nn.Module):

@@ -167,7 +167,7 @@ def compute(predictions: Predictions, thresholds: Array | None = None) -> dict[s
     values = from_counts(counts, predictions.concept.kind == "exclusive")
     values |= from_rankings(rankings_of(predictions), np.ones((1, n)))
     support = predictions.truth.sum(axis=0)
-    used = dict.fromkeys(METRICS, k)
+    used: dict[str, int] = dict.fromkeys(METRICS, k)
     used["map"] = int((support > 0).sum())
     used["roc_auc"] = int(((support > 0) & (support < n)).sum())
     return {

@@ -47,6 +47,7 @@ FUSION_SUITE = (
     "lowrank+equal",
     "graph+equal",
     "igfn+equal",
+    "igfn+dmtl",
     *REFERENCE,
 )
 MT25 = "Merkotan & Trotsko 2025"
