@@ -128,7 +128,7 @@ def parse(text: str, registry: Registry, modalities: Sequence[str]) -> list[Meth
         sides.append(_parse_part("equal", registry, modalities))
     elif kinds not in (["model"], ["fusion", "strategy"]):
         raise UsageError(
-            f"'{text}' is {' + '.join(kinds)}: expected fusion+strategy (concat+equal) or one model (only:text)"
+            f"'{text}' is a {' and a '.join(kinds)}: expected fusion+strategy (concat+equal) or one model (only:text)"
         )
     return [Method(parts) for parts in itertools.product(*sides)]
 

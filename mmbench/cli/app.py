@@ -6,7 +6,6 @@ import signal
 import sys
 from typing import NoReturn
 
-import click
 import typer
 
 from mmbench import __version__
@@ -18,7 +17,7 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="mmbench",
     help="Benchmark multimodal fusion and multi-task learning: train, evaluate and compare with one line.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -37,9 +36,12 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Benchmark multimodal fusion and multi-task learning from the command line."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -49,18 +51,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except MmbenchError as error:
         _complain(str(error))
         code = error.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
+    except typer.TyperException as error:
+        formatted = getattr(error, "format_message", lambda: str(error))()
+        _complain(f"{formatted.rstrip('.')}; see mmbench --help")
         code = 2
-    except click.ClickException as error:
-        _complain(error.format_message())
-        code = 2
-    except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted: finished cells are kept, and the same command goes on from there")
+    except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         code = 128 + signal.SIGPIPE
+    if code == INTERRUPTED:
+        _complain("interrupted: finished cells are kept, and the same command goes on from there")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -115,6 +115,7 @@ def _run_one(request: Any, registry: Registry, settings: Settings, energy: bool)
         from mmbench.running.energy import Meter
         from mmbench.running.run import prepare_run, run_cells
 
+        plan.folder.check_writable()
         place = prepare_run(plan, registry, say)
         meter = Meter() if energy and jobs == 1 else None
         try:

@@ -167,9 +167,8 @@ def compute(predictions: Predictions, thresholds: Array | None = None) -> dict[s
     values = from_counts(counts, predictions.concept.kind == "exclusive")
     values |= from_rankings(rankings_of(predictions), np.ones((1, n)))
     support = predictions.truth.sum(axis=0)
-    used: dict[str, int] = dict.fromkeys(METRICS, k)
-    used["map"] = int((support > 0).sum())
-    used["roc_auc"] = int(((support > 0) & (support < n)).sum())
+    used = {"map": int((support > 0).sum()), "roc_auc": int(((support > 0) & (support < n)).sum())}
+    used |= {name: k for name in METRICS if name not in used}
     return {
         name: MetricValue(None if np.isnan(values[name][0]) else float(values[name][0]), used[name]) for name in METRICS
     }

@@ -69,6 +69,13 @@ class RunFolder:
             )
         return info
 
+    def check_writable(self) -> None:
+        """Raise a UsageError where the run could not be written; nothing is left behind."""
+        with writing(self.path):
+            there = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+            with tempfile.TemporaryFile(dir=there):
+                pass
+
     def write_info(self, info: dict[str, Any]) -> None:
         """Write ``run.json`` atomically."""
         with writing(self.path):
