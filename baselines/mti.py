@@ -108,12 +108,15 @@ class Propagation(nn.Module):
 
 
 class Distillation(nn.Module):
-    """F° at one scale: gated messages from every other task, without bias: (T, B, C) -> (T, B, C)."""
+    """F° at one scale: gated messages from every other task, without bias: (T, B, C) -> (T, B, C).
+
+    ``gate`` and ``value`` (T, C, T, C) hold A_kl and V_kl transposed at [l, :, k, :].
+    """
 
     def __init__(self, tasks: int, width: int) -> None:
         super().__init__()
         bound = width**-0.5
-        shape = (tasks, tasks, width, width)
+        shape = (tasks, width, tasks, width)
         self.gate = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
         self.value = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
         self.register_buffer("others", 1 - torch.eye(tasks))
@@ -123,9 +126,10 @@ class Distillation(nn.Module):
         """Task k receives from each l != k."""
         if len(features) == 1:
             return features
-        gates = torch.sigmoid(torch.einsum("lbj,klji->klbi", features, self.gate))
-        messages = gates * torch.einsum("lbj,klji->klbi", features, self.value)
-        return features + torch.einsum("kl,klbi->kbi", self.others.to(messages.dtype), messages)
+        gates = torch.sigmoid(torch.bmm(features, self.gate.flatten(2)))
+        messages = (gates * torch.bmm(features, self.value.flatten(2))).unflatten(2, self.gate.shape[2:])
+        received = (messages * self.others[:, None, :, None]).sum(dim=0)
+        return features + received.transpose(0, 1)
 
 
 class MultiScaleHeads(nn.Module):
