@@ -2,9 +2,9 @@
 
 alpha* = argmin over the simplex of ||sum_t alpha_t g_t||^2, with g_t = dL_t/dZ over the whole batch, from the Gramian
 alone. Gradients are divided by n_t to find alpha: by their length (``l2``), by the loss, by both (``loss+``) or not at
-all. The step is the sum of (alpha_t / n_t) L_t with weights rescaled to sum 1: stepping along alpha_t g_t would lose the
-common descent (``step=isl`` does that all the same). An objective whose gradient vanishes would stop all others; it gets
-no weight in that step.
+all. The step is the sum of (alpha_t / n_t) L_t, its weights rescaled to sum 1: stepping along alpha_t g_t would lose
+the common descent (``step=isl`` does that all the same). An objective whose gradient vanishes would stop all others; it
+gets no weight in that step.
 """
 
 from __future__ import annotations
