@@ -3,8 +3,9 @@
     L_grad = sum_t |w_t ||dL_t/dW|| - Ḡ r_t^a|,  r_t = (L_t / L_t(0)) / mean(L / L(0)),  L_t(0) on the first batch
 
 Ḡ = mean_t w_t ||dL_t/dW|| and r are constants in L_grad; w takes a step of plain gradient descent on it after each
-step of the network, is kept >= 0.001 and rescaled to sum T. With fixed gradients and rates it settles at w_t in
-proportion to r_t^a / ||dL_t/dW|| where a is 0 or 1; for other a the targets do not sum to the norms, and not all are met.
+step of the network, is kept >= 0.001 and rescaled to sum T. With fixed gradients and rates w settles in
+proportion to r_t^a / ||dL_t/dW|| where a is 0 or 1; for other a the targets do not sum to what the norms sum to, and
+not all of them are met.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Multi-scale task interaction (MTI-Net; Vandenhende, Georgoulis & Van Gool, ECCV 2020), adapted to vectors.
 
-What is kept: predictions of every concept at every scale, propagation of their features from coarse to fine, distillation
-between concepts at each scale, aggregation over scales, and deep supervision. What is not: space. A scale is a level of
-abstraction x_s = φ_s(x_{s-1}) of widths 16, 32, 64, 128, every convolution is a linear layer, BatchNorm is LayerNorm.
+What is kept: predictions of every concept at every scale, propagation of their features from coarse to fine,
+distillation between concepts at each scale, aggregation over scales, and deep supervision. What is not: space. A scale
+is a level of abstraction x_s = φ_s(x_{s-1}) of widths 16, 32, 64, 128, every convolution is a linear layer, BatchNorm
+is LayerNorm.
 
     F_{s,t} = Res(Res(x_s ⊕ P_{s+1,t}))                        y_{s,t} = Linear(F_{s,t})
     m = softmax over tasks of f(⊕_t F_{s,t}),  r = Res(vec(m ⊙ F)),  P_{s,t} = r ⊙ σ(W_2 ReLU(W_1 r)) + F_{s,t}
@@ -44,39 +45,38 @@ class TaskLinear(nn.Module):
 
 
 class TaskNorm(nn.Module):
-    """LayerNorm with a gain and an offset a task: (T, B, c) -> (T, B, c)."""
+    """LayerNorm with a gain and an offset a task: (T, B, …, c) -> the same; ``shape`` is all that follows B."""
 
-    def __init__(self, tasks: int, width: int) -> None:
+    def __init__(self, tasks: int, *shape: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(tasks, 1, width))
-        self.offset = nn.Parameter(torch.zeros(tasks, 1, width))
+        self.gain = nn.Parameter(torch.ones(tasks, 1, *shape))
+        self.offset = nn.Parameter(torch.zeros(tasks, 1, *shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise over the last axis."""
-        return layer_norm(x, x.shape[-1:]) * self.gain + self.offset
+        return torch.addcmul(self.offset, layer_norm(x, x.shape[-1:]), self.gain)
 
 
 class Residual(nn.Module):
-    """Res(i -> o) = ReLU(D(x) + LN(W_2 ReLU(LN(W_1 x)))), D the identity or Linear and LN, one a task."""
+    """Res(i -> o) = ReLU(D(x) + LN(W_2 ReLU(LN(W_1 x)))), D the identity or Linear and LN, one a task.
+
+    W_1 and the linear layer of D read the same input and are one product.
+    """
 
     def __init__(self, tasks: int, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            TaskLinear(tasks, inputs, outputs),
-            TaskNorm(tasks, outputs),
-            nn.ReLU(),
-            TaskLinear(tasks, outputs, outputs),
-            TaskNorm(tasks, outputs),
-        )
-        self.skip = (
-            nn.Identity()
-            if inputs == outputs
-            else nn.Sequential(TaskLinear(tasks, inputs, outputs), TaskNorm(tasks, outputs))
-        )
+        self.products = 1 if inputs == outputs else 2
+        self.first = TaskLinear(tasks, inputs, self.products * outputs)
+        self.first_norm = TaskNorm(tasks, self.products, outputs)
+        self.second = TaskLinear(tasks, outputs, outputs)
+        self.second_norm = TaskNorm(tasks, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, i) -> (T, B, o)."""
-        return relu(self.skip(x) + self.body(x))
+        products = self.first(x).view(*x.shape[:-1], self.products, -1)
+        body, *skip = self.first_norm(products).unbind(2)
+        joined: Tensor = relu((skip[0] if skip else x) + self.second_norm(self.second(relu(body))))
+        return joined
 
 
 class Propagation(nn.Module):
@@ -105,24 +105,24 @@ class Propagation(nn.Module):
 
 
 class Distillation(nn.Module):
-    """F° at one scale: gated messages from every other task, without bias: (T, B, C) -> (T, B, C)."""
+    """F° at one scale: gated messages from every other task, without bias: (T, B, C) -> (T, B, C).
+
+    ``weight`` (T (T - 1), C, 2 C) holds A_kl beside V_kl, for each task k the other tasks l in order.
+    """
 
     def __init__(self, tasks: int, width: int) -> None:
         super().__init__()
+        self.sources = [other for task in range(tasks) for other in range(tasks) if other != task]
         bound = width**-0.5
-        shape = (tasks, tasks, width, width)
-        self.gate = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-        self.value = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-        self.register_buffer("others", 1 - torch.eye(tasks))
-        self.others: Tensor
+        self.weight = nn.Parameter(torch.empty(len(self.sources), width, 2 * width).uniform_(-bound, bound))
 
     def forward(self, features: Tensor) -> Tensor:
         """Task k receives from each l != k."""
-        if len(features) == 1:
+        if not self.sources:
             return features
-        gates = torch.sigmoid(torch.einsum("lbj,klji->klbi", features, self.gate))
-        messages = gates * torch.einsum("lbj,klji->klbi", features, self.value)
-        return features + torch.einsum("kl,klbi->kbi", self.others.to(messages.dtype), messages)
+        gates, values = torch.bmm(features[self.sources], self.weight).chunk(2, dim=-1)
+        messages = torch.sigmoid(gates) * values
+        return features + messages.view(len(features), -1, *features.shape[1:]).sum(1)
 
 
 class MultiScaleHeads(nn.Module):
