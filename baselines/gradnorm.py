@@ -26,8 +26,8 @@ SUMMARY = "Gradient norms balanced by the objectives' training rates"
 def build(
     objectives: tuple[Objective, ...],
     *,
-    a: Annotated[float, Field(ge=0)] = 1.5,
-    learning_rate: Annotated[float, Field(gt=0)] = 0.025,
+    a: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.5,
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.025,
 ) -> GradientBalance:
     """The strategy ``gradnorm``."""
     ones = torch.ones(len(objectives), dtype=torch.float64)

@@ -1,10 +1,10 @@
 """Multiple-gradient descent (Sener & Koltun, NeurIPS 2018), upper-bound form: MGDA-UB.
 
 alpha* = argmin over the simplex of ||sum_t alpha_t g_t||^2, with g_t = dL_t/dZ over the whole batch, from the Gramian
-alone. Gradients are divided by n_t to find alpha: by their length (``l2``), by the loss, by both (``loss+``) or not at
-all. The step is the sum of (alpha_t / n_t) L_t, its weights rescaled to sum 1: stepping along alpha_t g_t would lose
-the common descent (``step=isl`` does that all the same). An objective whose gradient vanishes would stop all others; it
-gets no weight in that step.
+alone. Gradients are divided by n_t to find alpha: by their length (``l2``), by the loss, by both (``loss_l2``, loss+ in
+the original code) or not at all. The step is the sum of (alpha_t / n_t) L_t, its weights rescaled to sum 1: stepping
+along alpha_t g_t would lose the common descent (``step=isl`` does that all the same). An objective whose gradient
+vanishes would stop all others; it gets no weight in that step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KIND = "strategy"
 SUMMARY = "Multi-objective optimisation: the min-norm point of the objectives' gradients (MGDA-UB)"
 PAPER_NAME = "БОО"
 
-Normalise = Literal["l2", "none", "loss", "loss+"]
+Normalise = Literal["l2", "none", "loss", "loss_l2"]
 VANISHING = 1e-12
 
 
@@ -64,7 +64,7 @@ class MinNorm(Strategy):
         assert gramian is not None
         norms = gramian.diagonal().clamp(min=0).sqrt()
         scales = {"none": torch.ones_like(norms), "l2": norms, "loss": losses.detach().double()}
-        scales["loss+"] = scales["loss"] * norms
+        scales["loss_l2"] = scales["loss"] * norms
         scale = scales[self.normalise]
         moving = (norms > VANISHING * norms.max()) & (scale > 0)
         scale = torch.where(moving, scale, 1.0)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, relu
+from torch.nn.functional import glu, layer_norm, relu
 
 from mmbench.contracts import Concept, Objective
 from mmbench.modules import Strategy
@@ -101,13 +101,14 @@ class Propagation(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """P."""
         shared = self.reduce(_side_by_side(self.mask(features) * features).unsqueeze(0)).expand_as(features)
-        return shared * torch.sigmoid(self.excite(relu(self.squeeze(shared)))) + features
+        propagated: Tensor = shared * torch.sigmoid(self.excite(relu(self.squeeze(shared)))) + features
+        return propagated
 
 
 class Distillation(nn.Module):
     """F° at one scale: gated messages from every other task, without bias: (T, B, C) -> (T, B, C).
 
-    ``weight`` (T (T - 1), C, 2 C) holds A_kl beside V_kl, for each task k the other tasks l in order.
+    ``weight`` (T (T - 1), C, 2 C) holds V_kl beside A_kl, for each task k the other tasks l in order.
     """
 
     def __init__(self, tasks: int, width: int) -> None:
@@ -120,8 +121,7 @@ class Distillation(nn.Module):
         """Task k receives from each l != k."""
         if not self.sources:
             return features
-        gates, values = torch.bmm(features[self.sources], self.weight).chunk(2, dim=-1)
-        messages = torch.sigmoid(gates) * values
+        messages = glu(torch.bmm(features[self.sources], self.weight))
         return features + messages.view(len(features), -1, *features.shape[1:]).sum(1)
 
 

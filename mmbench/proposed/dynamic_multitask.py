@@ -7,9 +7,9 @@ objectives are learned as in GradNorm (Chen et al., ICML 2018), with each object
 
 W is the last shared layer (``layer=heads`` takes the heads' weights instead), M counts the labelled training rows, m_f
 the positive ones. L_D is minimised by plain gradient descent on w, with Ḡ and r as constants. After an epoch w is set
-anew to T lambda_f / sum lambda, lambda_f = max_k l_k / l_f over the epoch's mean unweighted losses l. M / m_f (divided
-by its mean) rescales only the step of w, not where it leads; ``class_ratio=prior`` starts w at M / m_f instead, which is
-what the text claims of it.
+anew to T lambda_f / sum lambda, lambda_f = max_k l_k / l_f over the epoch's mean unweighted losses l. M / m_f, divided
+by its mean, rescales only the step of w, not where it leads; ``class_ratio=prior`` starts w at M / m_f instead, which
+is what the text claims of it.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def class_ratios(objectives: tuple[Objective, ...]) -> Tensor:
 def build(
     objectives: tuple[Objective, ...],
     *,
-    beta: Annotated[float, Field(ge=0)] = 2.0,
-    alpha: Annotated[float, Field(ge=0)] = 1.0,
-    learning_rate: Annotated[float, Field(gt=0)] = 0.025,
+    beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0,
+    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0,
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.025,
     class_ratio: Literal["printed", "prior", "off"] = "printed",
     balance: bool = True,
     rebalance: bool = True,

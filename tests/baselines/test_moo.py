@@ -131,7 +131,7 @@ def strategy_step(g: Array, losses: Array | None = None, **parameters: str) -> t
     return weights, weights @ torch.from_numpy(g)
 
 
-@pytest.mark.parametrize("normalise", ["none", "l2", "loss", "loss+"])
+@pytest.mark.parametrize("normalise", ["none", "l2", "loss", "loss_l2"])
 def test_the_step_descends_on_every_objective(normalise: str) -> None:
     descending = 0
     for seed in range(30):
@@ -155,7 +155,7 @@ def test_stepping_along_the_raw_gradients_would_not() -> None:
 def test_normalisers_divide_the_gradients_before_solving() -> None:
     g, losses = gradients(4, 6, 2), np.array([0.3, 2.0, 1.1, 0.7])
     norms = np.linalg.norm(g, axis=1)
-    for name, scale in {"none": np.ones(4), "l2": norms, "loss": losses, "loss+": losses * norms}.items():
+    for name, scale in {"none": np.ones(4), "l2": norms, "loss": losses, "loss_l2": losses * norms}.items():
         alpha = moo.min_norm((g / scale[:, None]) @ (g / scale[:, None]).T)
         weights, _ = strategy_step(g, losses, normalise=name)
         expected = alpha / scale / (alpha / scale).sum()
@@ -164,7 +164,7 @@ def test_normalisers_divide_the_gradients_before_solving() -> None:
         np.testing.assert_allclose(weights.numpy(), alpha, atol=1e-9)
 
 
-@pytest.mark.parametrize("normalise", ["none", "l2", "loss", "loss+"])
+@pytest.mark.parametrize("normalise", ["none", "l2", "loss", "loss_l2"])
 def test_a_vanishing_gradient_does_not_stop_the_others(normalise: str) -> None:
     g = np.concatenate([gradients(3, 6, 3), 1e-14 * np.ones((1, 6)), np.zeros((1, 6))])
     weights, step = strategy_step(g, np.array([1.0, 2, 0.5, 0.1, 0.0]), normalise=normalise)
@@ -173,7 +173,7 @@ def test_a_vanishing_gradient_does_not_stop_the_others(normalise: str) -> None:
     assert step.norm() > 0
 
 
-@pytest.mark.parametrize("normalise", ["loss", "loss+"])
+@pytest.mark.parametrize("normalise", ["loss", "loss_l2"])
 def test_a_loss_of_zero_is_left_out_where_losses_normalise(normalise: str) -> None:
     g, losses = gradients(3, 6, 3), np.array([1.0, 0.0, 0.5])
     weights, _ = strategy_step(g, losses, normalise=normalise)

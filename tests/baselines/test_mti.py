@@ -100,7 +100,7 @@ def naive(heads: Any, z: torch.Tensor) -> list[dict[str, torch.Tensor]]:
             distilled[s, k] = features[s, k]
             for other in tasks:
                 if other != k:
-                    gate, value = next(pairs).chunk(2, dim=1)
+                    value, gate = next(pairs).chunk(2, dim=1)
                     message = torch.sigmoid(features[s, other] @ gate) * (features[s, other] @ value)
                     distilled[s, k] = distilled[s, k] + message
     out = {}
@@ -149,7 +149,7 @@ def test_without_values_distillation_is_the_identity() -> None:
     distil = mti.Distillation(3, 4).double()
     features = torch.randn(3, 5, 4, dtype=torch.float64)
     assert not torch.equal(distil(features), features)
-    distil.weight.data[:, :, 4:] = 0
+    distil.weight.data[:, :, :4] = 0
     assert torch.equal(distil(features), features)
 
 
