@@ -2,7 +2,10 @@
 
     L_grad = sum_t |w_t ||dL_t/dW|| - Ḡ r_t^a|,  r_t = (L_t / L_t(0)) / mean(L / L(0)),  L_t(0) on the first batch
 
-With fixed gradients and rates the weights settle at w_t proportional to r_t^a / ||dL_t/dW||.
+Ḡ = mean_t w_t ||dL_t/dW|| and r are constants in L_grad; w takes a step of plain gradient descent on it after each
+step of the network, is kept >= 0.001 and rescaled to sum T. With fixed gradients and rates w settles in
+proportion to r_t^a / ||dL_t/dW|| where a is 0 or 1; for other a the targets do not sum to what the norms sum to, and
+not all of them are met.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ SUMMARY = "Gradient norms balanced by the objectives' training rates"
 def build(
     objectives: tuple[Objective, ...],
     *,
-    a: Annotated[float, Field(ge=0)] = 1.5,
-    learning_rate: Annotated[float, Field(gt=0)] = 0.025,
+    a: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.5,
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.025,
 ) -> GradientBalance:
     """The strategy ``gradnorm``."""
     ones = torch.ones(len(objectives), dtype=torch.float64)

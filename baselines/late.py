@@ -53,7 +53,7 @@ class Late(Fusion):
             return log_softmax(mean, dim=-1) if normalise else mean
         if self.learns_mix:
             log_p = log_p.detach()
-        scores = self.scores if self.learns_mix else torch.zeros(self.branches, dtype=log_p.dtype)
+        scores = self.scores if self.learns_mix else log_p.new_zeros(self.branches)
         log_weights = log_softmax(scores.expand(here.shape).masked_fill(~here, -torch.inf), dim=1)
         return torch.logsumexp(log_p + log_weights.unsqueeze(-1), dim=1)
 

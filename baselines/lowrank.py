@@ -38,6 +38,6 @@ class LowRank(Fusion):
         return torch.einsum("bro,r->bo", mapped.prod(dim=1), self.omega) + self.bias
 
 
-def build(modalities: int, width: int, *, rank: Annotated[int, Field(ge=1)] = 4) -> LowRank:
+def build(modalities: int, width: int, *, rank: Annotated[int, Field(ge=1, le=1024)] = 4) -> LowRank:
     """The fusion ``lowrank``."""
     return LowRank(modalities, width, rank)

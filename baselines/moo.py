@@ -1,8 +1,10 @@
 """Multiple-gradient descent (Sener & Koltun, NeurIPS 2018), upper-bound form: MGDA-UB.
 
 alpha* = argmin over the simplex of ||sum_t alpha_t g_t||^2, with g_t = dL_t/dZ over the whole batch, from the Gramian
-alone. Gradients are normalised by n_t to find alpha, and the step is the sum of (alpha_t / n_t) L_t with weights
-rescaled to sum 1: stepping along alpha_t g_t would lose the common descent (``step=isl`` does that all the same).
+alone. Gradients are divided by n_t to find alpha: by their length (``l2``), by the loss, by both (``loss_l2``, loss+ in
+the original code) or not at all. The step is the sum of (alpha_t / n_t) L_t, its weights rescaled to sum 1: stepping
+along alpha_t g_t would lose the common descent (``step=isl`` does that all the same). An objective whose gradient
+vanishes would stop all others; it gets no weight in that step.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ KIND = "strategy"
 SUMMARY = "Multi-objective optimisation: the min-norm point of the objectives' gradients (MGDA-UB)"
 PAPER_NAME = "БОО"
 
-Normalise = Literal["l2", "none", "loss", "loss+"]
+Normalise = Literal["l2", "none", "loss", "loss_l2"]
 VANISHING = 1e-12
 
 
@@ -31,7 +33,7 @@ def min_norm(gramian: NDArray[np.float64]) -> NDArray[np.float64]:
     """The weights of the min-norm point of the convex hull: Gramian (T, T) -> alpha (T,), in the simplex.
 
     With R^T R the Gramian, non-negative least squares on [R; 1^T] a = [0; 1] has the min-norm weights as its
-    direction. Exact up to rounding; a zero gradient would stop all others and gets no weight.
+    direction. Exact up to rounding. A zero gradient gets no weight; where all are zero, weights are equal.
     """
     kept = np.flatnonzero(np.diagonal(gramian) > 0)
     alpha = np.zeros(len(gramian))
@@ -54,17 +56,20 @@ class MinNorm(Strategy):
     def __init__(self, objectives: int, normalise: Normalise, step: Literal["rescaled", "isl"]) -> None:
         super().__init__()
         self.normalise, self.step = normalise, step
-        self.weights = torch.ones(objectives, dtype=torch.float64) / objectives
+        self.register_buffer("weights", torch.full((objectives,), 1 / objectives, dtype=torch.float64))
+        self.weights: Tensor
 
     def combine(self, losses: Tensor, active: Tensor, gramian: Tensor | None) -> Tensor:
         """sum_t w_t L_t."""
         assert gramian is not None
         norms = gramian.diagonal().clamp(min=0).sqrt()
-        moving = norms > VANISHING * norms.max()
         scales = {"none": torch.ones_like(norms), "l2": norms, "loss": losses.detach().double()}
-        scales["loss+"] = scales["loss"] * norms
-        scale = torch.where(moving, scales[self.normalise], torch.ones_like(norms)).clamp(min=np.finfo(float).tiny)
-        alpha = torch.from_numpy(min_norm((gramian / scale.outer(scale) * moving.outer(moving)).numpy()))
+        scales["loss_l2"] = scales["loss"] * norms
+        scale = scales[self.normalise]
+        moving = (norms > VANISHING * norms.max()) & (scale > 0)
+        scale = torch.where(moving, scale, 1.0)
+        solved = min_norm((gramian / scale.outer(scale) * moving.outer(moving)).cpu().numpy())
+        alpha = torch.from_numpy(solved).to(scale)
         if self.step == "rescaled":
             alpha = alpha / scale
             alpha = alpha / alpha.sum()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, relu
+from torch.nn.functional import glu, layer_norm, relu
 
 from mmbench.contracts import Concept, Objective
 from mmbench.modules import Strategy
@@ -45,39 +45,38 @@ class TaskLinear(nn.Module):
 
 
 class TaskNorm(nn.Module):
-    """LayerNorm with a gain and an offset a task: (T, B, c) -> (T, B, c)."""
+    """LayerNorm with a gain and an offset a task: (T, B, …, c) -> the same; ``shape`` is all that follows B."""
 
-    def __init__(self, tasks: int, width: int) -> None:
+    def __init__(self, tasks: int, *shape: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(tasks, 1, width))
-        self.offset = nn.Parameter(torch.zeros(tasks, 1, width))
+        self.gain = nn.Parameter(torch.ones(tasks, 1, *shape))
+        self.offset = nn.Parameter(torch.zeros(tasks, 1, *shape))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise over the last axis."""
-        return layer_norm(x, x.shape[-1:]) * self.gain + self.offset
+        return torch.addcmul(self.offset, layer_norm(x, x.shape[-1:]), self.gain)
 
 
 class Residual(nn.Module):
-    """Res(i -> o) = ReLU(D(x) + LN(W_2 ReLU(LN(W_1 x)))), D the identity or Linear and LN, one a task."""
+    """Res(i -> o) = ReLU(D(x) + LN(W_2 ReLU(LN(W_1 x)))), D the identity or Linear and LN, one a task.
+
+    W_1 and the linear layer of D read the same input and are one product.
+    """
 
     def __init__(self, tasks: int, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            TaskLinear(tasks, inputs, outputs),
-            TaskNorm(tasks, outputs),
-            nn.ReLU(),
-            TaskLinear(tasks, outputs, outputs),
-            TaskNorm(tasks, outputs),
-        )
-        self.skip = (
-            nn.Identity()
-            if inputs == outputs
-            else nn.Sequential(TaskLinear(tasks, inputs, outputs), TaskNorm(tasks, outputs))
-        )
+        self.products = 1 if inputs == outputs else 2
+        self.first = TaskLinear(tasks, inputs, self.products * outputs)
+        self.first_norm = TaskNorm(tasks, self.products, outputs)
+        self.second = TaskLinear(tasks, outputs, outputs)
+        self.second_norm = TaskNorm(tasks, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, i) -> (T, B, o)."""
-        return relu(self.skip(x) + self.body(x))
+        products = self.first(x).view(*x.shape[:-1], self.products, -1)
+        body, *skip = self.first_norm(products).unbind(2)
+        joined: Tensor = relu((skip[0] if skip else x) + self.second_norm(self.second(relu(body))))
+        return joined
 
 
 class Propagation(nn.Module):
@@ -102,34 +101,28 @@ class Propagation(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """P."""
         shared = self.reduce(_side_by_side(self.mask(features) * features).unsqueeze(0)).expand_as(features)
-        excited: Tensor = torch.sigmoid(self.excite(relu(self.squeeze(shared))))
-        propagated: Tensor = shared * excited + features
+        propagated: Tensor = shared * torch.sigmoid(self.excite(relu(self.squeeze(shared)))) + features
         return propagated
 
 
 class Distillation(nn.Module):
     """F° at one scale: gated messages from every other task, without bias: (T, B, C) -> (T, B, C).
 
-    ``gate`` and ``value`` (T, C, T, C) hold A_kl and V_kl transposed at [l, :, k, :].
+    ``weight`` (T (T - 1), C, 2 C) holds V_kl beside A_kl, for each task k the other tasks l in order.
     """
 
     def __init__(self, tasks: int, width: int) -> None:
         super().__init__()
+        self.sources = [other for task in range(tasks) for other in range(tasks) if other != task]
         bound = width**-0.5
-        shape = (tasks, width, tasks, width)
-        self.gate = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-        self.value = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-        self.register_buffer("others", 1 - torch.eye(tasks))
-        self.others: Tensor
+        self.weight = nn.Parameter(torch.empty(len(self.sources), width, 2 * width).uniform_(-bound, bound))
 
     def forward(self, features: Tensor) -> Tensor:
         """Task k receives from each l != k."""
-        if len(features) == 1:
+        if not self.sources:
             return features
-        gates = torch.sigmoid(torch.bmm(features, self.gate.flatten(2)))
-        messages = (gates * torch.bmm(features, self.value.flatten(2))).unflatten(2, self.gate.shape[2:])
-        received = (messages * self.others[:, None, :, None]).sum(dim=0)
-        return features + received.transpose(0, 1)
+        messages = glu(torch.bmm(features[self.sources], self.weight))
+        return features + messages.view(len(features), -1, *features.shape[1:]).sum(1)
 
 
 class MultiScaleHeads(nn.Module):

@@ -1,7 +1,8 @@
 """Tensor fusion network (Zadeh et al., EMNLP 2017): z = vec(⊗_m [1; h_m]), the first modality slowest.
 
 Each view is first projected to d_t = min(32, floor(2^(20/N)) - 1) and normalised, so that the product has at most
-2^20 entries for any N and neither explodes nor vanishes. (B, N, d) -> (B, (d_t + 1)^N).
+2^20 entries and neither explodes nor vanishes. (B, N, d) -> (B, (d_t + 1)^N). From thirteen modalities on d_t would be
+1, which LayerNorm makes constant: such a fusion is refused.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmbench.errors import UsageError
 from mmbench.modules import Fusion
 
 NAME = "tensor"
 KIND = "fusion"
 SUMMARY = "Tensor fusion: the outer product of all modalities, each with a constant 1 appended"
 PAPER_NAME = "ТМЗ"
+
+MOST_MODALITIES = 12
 
 
 def outer_product(views: list[Tensor]) -> Tensor:
@@ -33,9 +37,12 @@ class TensorFusion(Fusion):
 
     def __init__(self, modalities: int, width: int) -> None:
         super().__init__()
-        size = min(32, int(2 ** (20 / modalities) + 1e-9) - 1)
-        if size < 1:
-            raise ValueError(f"tensor fusion of {modalities} modalities has more than 2^20 entries; use lowrank")
+        if modalities > MOST_MODALITIES:
+            raise UsageError(
+                f"tensor fuses at most {MOST_MODALITIES} modalities and was given {modalities}: "
+                "name fewer with --modalities, or use lowrank"
+            )
+        size = min(32, int(2 ** (20 / modalities)) - 1)
         self.project = nn.ModuleList(
             nn.Sequential(nn.Linear(width, size), nn.LayerNorm(size)) for _ in range(modalities)
         )

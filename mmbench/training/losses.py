@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax, logsigmoid
+from torch.nn.functional import logsigmoid
 
 from mmbench.contracts import Concept, Objective
 from mmbench.errors import MmbenchError
@@ -48,7 +48,8 @@ def balanced_weights(objectives: tuple[Objective, ...], targets: Mapping[str, Te
     """Class weights N / (C N_c) by objective, as scikit-learn's ``balanced``: (K,), or (2,) of a label's 0 and 1.
 
     Raises:
-        MmbenchError: a class without a training row, for which no weight exists.
+        MmbenchError: a class without a training row, for which no weight exists. The last classes of an exclusive
+            concept, which the counts cannot know of, are found by :func:`objective_losses`.
     """
     weights = {}
     for objective in objectives:
@@ -59,9 +60,13 @@ def balanced_weights(objectives: tuple[Objective, ...], targets: Mapping[str, Te
             target = torch.where(known == UNLABELLED, UNLABELLED, hit.long())
         counts = torch.bincount(target[target != UNLABELLED], minlength=2)
         if (counts == 0).any():
-            raise MmbenchError(f"class_weights=balanced: {objective.name} has a class without a training row")
+            raise _no_row(objective)
         weights[objective.name] = counts.sum() / (len(counts) * counts.double())
     return weights
+
+
+def _no_row(objective: Objective) -> MmbenchError:
+    return MmbenchError(f"class_weights=balanced: {objective.name} has a class without a training row")
 
 
 def objective_losses(
@@ -73,47 +78,52 @@ def objective_losses(
 ) -> tuple[Tensor, Tensor]:
     """The mean loss of each objective over the rows that have its label; one without such a row is skipped.
 
-    An objective of a whole concept is cross-entropy, one of a label binary cross-entropy on that logit. With
-    ``focus`` beta each sample's loss is multiplied by (1 - p_d)^beta, p_d being the probability given to the truth
-    (MT25 equations 8-10). ``weights`` multiply a sample's loss by its class's weight; the mean stays over rows.
+    An objective of a whole concept is cross-entropy, one of a label binary cross-entropy on that logit, each times
+    (1 - p_d)^beta, p_d being the probability given to the truth (MT25 equations 8-10). Both come from the log-odds of
+    the truth, so that they keep their digits at any logit.
 
     Args:
         outputs: logits (B, K) by concept.
         targets: int64 (B,) or (B, K) by concept, -1 unlabelled.
         objectives: what to compute.
-        focus: beta of the focal factor.
-        weights: by objective's name, (K,) or (2,), see :func:`balanced_weights`.
+        focus: beta.
+        weights: by objective, each class's factor on a sample's loss, as :func:`balanced_weights` gives them; the mean
+            stays over rows, it is not divided by the sum of the weights.
 
     Returns:
-        losses (A,) with graph, and their places among the objectives, (A,) int64.
+        losses (A,) with graph, and their places among the objectives, (A,) int64, rising.
+
+    Raises:
+        MmbenchError: weights of fewer classes than the concept has.
     """
-    losses: list[Tensor] = []
-    counts: list[Tensor] = []
+    total: list[Tensor] = []
+    count: list[Tensor] = []
     places: list[int] = []
     for concept, group in _by_concept(objectives):
         logits, target = outputs[concept], targets[concept]
         of = [objectives[place] for place in group]
         if of[0].index is None:
-            known = target != UNLABELLED
-            row_losses = _cross_entropy(logits, target.clamp(min=0), focus).unsqueeze(1)
-            target, known = target.unsqueeze(1), known.unsqueeze(1)
+            margin = _margin(logits, target.clamp(min=0)).unsqueeze(1)
+            target = target.unsqueeze(1)
         else:
-            columns = torch.tensor([objective.index for objective in of])
+            columns = torch.tensor([objective.index for objective in of], device=target.device)
             target = target[:, columns] if target.ndim == 2 else _one_against_rest(target, columns)
-            known = target != UNLABELLED
-            row_losses = binary_focal(logits[:, columns], target, focus)
+            margin = torch.where(target == 1, logits[:, columns], -logits[:, columns])
+        row_losses = focal(margin, focus)
         if weights is not None:
-            table = torch.stack([weights[objective.name] for objective in of]).to(row_losses.dtype)
+            table = torch.stack([weights[objective.name] for objective in of]).to(row_losses)
+            if of[0].index is None and table.shape[1] != logits.shape[1]:
+                raise _no_row(of[0])
             row_losses = row_losses * table.gather(1, target.clamp(min=0).T).T
-        counts.append(known.sum(0))
-        losses.append((row_losses * known).sum(0))
+        known = target != UNLABELLED
+        count.append(known.sum(0))
+        total.append((row_losses * known).sum(0))
         places += group
-    total, count = torch.cat(losses), torch.cat(counts)
-    order = torch.tensor(places)
-    active = count > 0
-    mean, order = (total / count.clamp(min=1))[active], order[active]
+    counts, order = torch.cat(count), torch.tensor(places, device=total[0].device)
+    active = counts > 0
+    losses, order = torch.cat(total)[active] / counts[active], order[active]
     rank = order.argsort()
-    return mean[rank], order[rank]
+    return losses[rank], order[rank]
 
 
 @cache
@@ -130,17 +140,13 @@ def _one_against_rest(target: Tensor, columns: Tensor) -> Tensor:
     return torch.where(target[:, None] == UNLABELLED, UNLABELLED, (target[:, None] == columns).long())
 
 
-def _cross_entropy(logits: Tensor, target: Tensor, focus: float) -> Tensor:
-    """(1 - p)^beta (-log p) of the true class: logits (n, K), target (n,) -> (n,)."""
-    log_p = log_softmax(logits, dim=-1).gather(1, target.unsqueeze(1)).squeeze(1)
-    if focus == 0:
-        return -log_p
-    others = log_softmax(logits, dim=-1).scatter(1, target.unsqueeze(1), -torch.inf).logsumexp(dim=-1)
-    return -torch.exp(focus * others) * log_p
+def _margin(logits: Tensor, target: Tensor) -> Tensor:
+    """The log-odds of the true class, u_y - logsumexp of the others: logits (B, K), target (B,) -> (B,)."""
+    true = target.unsqueeze(1)
+    return logits.gather(1, true).squeeze(1) - logits.scatter(1, true, -torch.inf).logsumexp(dim=1)
 
 
-def binary_focal(logits: Tensor, target: Tensor, focus: float) -> Tensor:
-    """(1 - p_d)^beta (-log p_d) from logits u: with v = u where y = 1, else -u, exp(beta log s(-v)) (-log s(v))."""
-    v = torch.where(target == 1, logits, -logits)
-    loss = -logsigmoid(v)
-    return loss if focus == 0 else torch.exp(focus * logsigmoid(-v)) * loss
+def focal(margin: Tensor, beta: float) -> Tensor:
+    """(1 - p_d)^beta (-log p_d) from the log-odds v of the truth: exp(beta log σ(-v)) (-log σ(v)), any shape."""
+    loss = -logsigmoid(margin)
+    return loss if beta == 0 else torch.exp(beta * logsigmoid(-margin)) * loss
