@@ -52,8 +52,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _complain(str(error))
         code = error.exit_code
     except typer.TyperException as error:
-        formatted = getattr(error, "format_message", lambda: str(error))()
-        _complain(f"{formatted.rstrip('.')}; see mmbench --help")
+        explain = getattr(error, "format_message", None)
+        _complain(f"{(explain() if explain else str(error)).rstrip('.')}; see mmbench --help")
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -5,14 +5,19 @@ Everything here is a pure function of the predictions and ``run.json``: nothing 
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench import evaluation
 from mmbench.contracts import Concept
 from mmbench.errors import NotComparableError, UsageError
 from mmbench.evaluation.bootstrap import (
@@ -26,7 +31,9 @@ from mmbench.evaluation.bootstrap import (
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, MetricValue, compute, per_label
 from mmbench.evaluation.predictions import Predictions, read_predictions
-from mmbench.running.store import CEILING, Cell, RunFolder
+from mmbench.hashing import digest
+from mmbench.locate import cache_folder
+from mmbench.running.store import CEILING, Cell, RunFolder, write_atomically
 
 Record = dict[str, Any]
 REPLICATES = 10_000
@@ -70,10 +77,41 @@ def make_records(folder: RunFolder, methods: Sequence[str] | None = None, refere
         methods: only these, in this order, and the ceilings; by default all, in the order of the protocol's suite.
         reference: what differences are taken to; the task's proposed method by default, where it is in the run.
 
+    What was computed before is kept in the cache, under a digest of all that it follows from.
+
     Raises:
         UsageError: a run without a finished cell, a reference that is not in it.
         NotComparableError: cells of one problem that were tested on different rows.
     """
+    key = _digest(folder, methods, reference)
+    cache = cache_folder() / "records" / f"{key}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        stored = json.loads(cache.read_text(encoding="utf-8"))
+        if stored["digest"] == digest([json.dumps(stored["collection"])]):
+            kept = stored["collection"]
+            best = frozenset(tuple(place) for place in kept["best"])
+            return Collection(kept["info"], kept["records"], kept["reference"], best, tuple(kept["failures"]))
+    collection = _collect(folder, methods, reference)
+    content = json.loads(json.dumps(dataclasses.asdict(collection) | {"best": sorted(collection.best)}))
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no result
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(cache, json.dumps({"digest": digest([json.dumps(content)]), "collection": content}))
+    return collection
+
+
+def _digest(folder: RunFolder, methods: Sequence[str] | None, reference: str | None) -> str:
+    """Of all that the records follow from: the run, its cells and predictions, and the code that reads them."""
+    code = [Path(__file__), *sorted(Path(evaluation.__file__).parent.glob("*.py"))]
+    parts: list[str | bytes] = [path.read_bytes() for path in code]
+    parts += [json.dumps([methods, reference]), json.dumps(folder.info())]
+    for cell, result in folder.results():
+        path = folder.predictions_path(cell)
+        parts += [str(cell), json.dumps(result), path.read_bytes() if path.is_file() else b""]
+    return digest(parts)
+
+
+def _collect(folder: RunFolder, methods: Sequence[str] | None, reference: str | None) -> Collection:
+    """The records themselves; see :func:`make_records`."""
     info = folder.info()
     concepts = [Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]]
     done: dict[str, dict[str, list[tuple[Cell, dict[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
