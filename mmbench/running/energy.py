@@ -32,7 +32,7 @@ class Meter:
         self._tracker: Any = OfflineEmissionsTracker(
             country_iso_code="UKR",
             project_name="mmbench",
-            save_to_file=False,
+            output_methods=[],
             log_level="critical",
             allow_multiple_runs=True,
         )

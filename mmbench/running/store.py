@@ -176,7 +176,7 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
     path = folder / "result.json"
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise MmbenchError(

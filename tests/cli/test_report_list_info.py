@@ -1,0 +1,89 @@
+"""``mmbench report``, ``list`` and ``info``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+FIELDS = (
+    "task protocol problem concept label method metric mean sd ci_low ci_high ci_kind n_seeds n_train n_test n_groups "
+    "n_labels_used reference delta delta_low delta_high p_raw p_holm family verdict mde unit tests parameters "
+    "train_seconds energy_wh energy_source generated labels split encoders overrides"
+).split()
+
+
+@pytest.fixture
+def run(mmbench):
+    done = mmbench("run", "digits", "--method", "igfn+dmtl,majority", "--seeds", "2", "--epochs", "1", "--no-energy")
+    assert done.code == 0, done.err
+    return mmbench
+
+
+def test_json_is_the_list_of_records(run):
+    records = json.loads(run("report", "--format", "json").out)
+    assert all(list(record) == FIELDS for record in records)
+    found = {(r["concept"], r["label"], r["method"], r["metric"]): r for r in records}
+    assert len(found) == len(records)
+    record = found["digit", "", "majority", "macro_f1"]
+    assert record["reference"] == "igfn+dmtl"
+    assert record["delta_low"] <= record["delta"] <= record["delta_high"]
+    assert record["p_raw"] <= record["p_holm"]
+    assert record["ci_low"] <= record["mean"] <= record["ci_high"]
+    assert "conditional on these seeds" in record["ci_kind"]
+    assert found["digit", "7", "majority", "support"]["mean"] > 0
+
+
+def test_csv_has_the_same_rows(run):
+    records = json.loads(run("report", "--format", "json").out)
+    rows = list(csv.DictReader(io.StringIO(run("report", "--format", "csv").out)))
+    assert len(rows) == len(records)
+    assert [row["method"] for row in rows] == [record["method"] for record in records]
+    assert float(rows[0]["mean"]) == records[0]["mean"]
+
+
+def test_markdown_and_latex_hold_every_method(run, tmp_path):
+    markdown = run("report", "--format", "markdown", "--metrics", "micro_f1").out
+    assert "| igfn+dmtl" in markdown
+    assert "micro_f1" in markdown
+    assert "hamming" not in markdown
+    assert run("report", "--format", "latex", "--output", "table.tex").code == 0
+    latex = (tmp_path / "table.tex").read_text()
+    assert latex.count(r"\toprule") == 3
+    assert r"macro\_f1" in latex
+    assert r"\underline{" in latex
+
+
+def test_report_needs_a_place_it_can_write(run):
+    assert "cannot write" in run("report", "--format", "csv", "--output", "no/such/place.csv").complaint
+
+
+def test_unknown_metric(run):
+    assert "did you mean macro_f1" in run("report", "--metrics", "macro-f1").complaint
+
+
+def test_list(run):
+    methods = run("list", "methods").out
+    for name in ("concat", "igfn", "dmtl", "majority", "ВГМЗ"):
+        assert name in methods
+    assert "crisismmd" in run("list", "tasks").out
+    assert "tfidf-svd" in run("list", "encoders").out
+    assert "macro_f1" in run("list", "metrics").out
+    assert "4 cells" in run("list", "runs").out
+
+
+def test_info(mmbench):
+    task = mmbench("info", "crisismmd").out
+    for word in ("mt25 (default)", "mt25-rows", "WARNING", "joint-official", "CC BY-NC-SA", "missing_images"):
+        assert word in task
+    method = mmbench("info", "igfn").out
+    assert "delta (float): default 0.5" in method
+    assert "unordered|ordered" in method
+
+
+def test_help_and_version(mmbench):
+    assert mmbench("--version").out.startswith("mmbench ")
+    assert "run" in mmbench("--help").out
+    assert "--missing-images" in mmbench("run", "--help").out
