@@ -185,8 +185,8 @@ class Inputs:
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
 
-    def rows(self, index: torch.Tensor) -> Inputs:
-        """The samples at ``index`` (int64 or bool)."""
+    def rows(self, index: torch.Tensor | slice) -> Inputs:
+        """The samples at ``index`` (int64, bool, or a slice)."""
         return Inputs(
             {name: value[index] for name, value in self.values.items()},
             {name: value[index] for name, value in self.present.items()},
@@ -206,6 +206,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def rows(self, index: torch.Tensor | slice) -> Examples:
+        """The samples at ``index`` (int64, bool, or a slice)."""
+        return Examples(self.inputs.rows(index), {name: target[index] for name, target in self.targets.items()})
 
 
 @dataclass(frozen=True)

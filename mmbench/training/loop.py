@@ -58,10 +58,11 @@ def train_network(
         sums = torch.zeros(len(objectives), dtype=torch.float64)
         batches = torch.zeros(len(objectives), dtype=torch.float64)
         network.train()
-        for rows in torch.split(torch.randperm(len(train), generator=order), settings.batch_size):
-            if len(rows) == 1:
+        shuffled = train.rows(torch.randperm(len(train), generator=order))
+        for start in range(0, len(train), settings.batch_size):
+            batch = shuffled.rows(slice(start, start + settings.batch_size))
+            if len(batch) == 1:
                 continue
-            batch = Examples(train.inputs.rows(rows), {c: target[rows] for c, target in train.targets.items()})
             output = network(batch.inputs)
             losses, active = _losses(network, output, batch, objectives, strategy.focus, weights)
             if len(active) == 0:

@@ -185,13 +185,12 @@ def _narrow(objective: Objective, concepts: tuple[Concept, ...]) -> tuple[tuple[
 
 
 def _columns(examples: Examples, group: tuple[Objective, ...], separate: bool) -> Examples:
-    """The examples with only the targets of a network of its own; a label of an exclusive concept becomes 0/1."""
+    """What a network of its own sees: the rows that have its label; one label of a concept becomes a column of 0/1."""
     if not separate:
         return examples
     objective = group[0]
     target = examples.targets[objective.concept]
+    known = (target if target.ndim == 1 else target[:, 0]) >= 0
     if objective.index is not None:
-        hit = target[:, objective.index] if target.ndim == 2 else (target == objective.index).long()
-        known = hit >= 0 if target.ndim == 2 else target >= 0
-        target = torch.where(known, hit, torch.full_like(hit, -1)).unsqueeze(1)
-    return Examples(examples.inputs, {objective.concept: target})
+        target = target[:, [objective.index]] if target.ndim == 2 else (target == objective.index).long().unsqueeze(1)
+    return Examples(examples.inputs, {objective.concept: target}).rows(known)
