@@ -156,8 +156,7 @@ class Graph(nn.Module):
         """All levels; the first holds the modalities themselves."""
         w = self.weights(views, present)
         count = present.sum(1, keepdim=True).clamp(min=1)
-        share = torch.where(present, w, torch.zeros_like(w))
-        levels = [Level(views, views, w, w, present, (share.unsqueeze(-1) * views).sum(1) / count)]
+        levels = [Level(views, views, w, w, present, (w.unsqueeze(-1) * views).sum(1) / count)]
         if self.pairs:
             levels.append(self._level(views, views, w, present, self.pairs, self.join[0]))
         if self.triples:
@@ -184,7 +183,6 @@ class Graph(nn.Module):
         weights = masked_softmax(q, both)
         stacked = torch.stack([nodes[:, first], nodes[:, second]], dim=2)
         joined = join(stacked.flatten(0, 1)).unflatten(0, stacked.shape[:2])
-        joined = joined * both.unsqueeze(-1)
         weighted = weights.unsqueeze(-1) * joined
         handed_on = joined
         if self.settings.nodes == "weighted":

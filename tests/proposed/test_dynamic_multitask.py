@@ -219,3 +219,13 @@ def test_degenerate_losses_and_gradients_leave_usable_weights(losses: list[float
         assert (strategy.loss_weights() > 0).all() and strategy.loss_weights().sum().item() == pytest.approx(3)
     strategy.end_epoch(torch.tensor(losses, dtype=torch.float64))
     assert torch.isfinite(strategy.loss_weights()).all()
+
+
+def test_a_first_loss_of_zero_does_not_end_the_balancing() -> None:
+    strategy = dynamic_multitask.build(ALIKE, rebalance=False)
+    norms = torch.diag(torch.tensor([1.0, 4.0, 9.0]).double())
+    strategy.combine(torch.tensor([0.0, 1.0, 1.0]), torch.arange(3), norms)
+    before = strategy.loss_weights()
+    strategy.combine(torch.tensor([0.5, 1.0, 1.0]), torch.arange(3), norms)
+    stepped = before + 0.025 * torch.tensor([1.0, -2.0, -3.0]).double()  # the first lags far behind its start
+    torch.testing.assert_close(strategy.loss_weights(), 3 * stepped / stepped.sum())
