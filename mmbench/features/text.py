@@ -27,7 +27,7 @@ FEW_TEXTS = 200
 def encode(
     values: Sequence[str | None], *, cache: Path, identity: list[str], fit_rows: NDArray[np.int64], dim: int
 ) -> Encoded:
-    """Texts to (n, d), d at most ``dim``, the train texts less one and their terms; None becomes zeros.
+    """Texts to (n, d), d at most ``dim`` and the rank of the train texts' terms; None becomes zeros.
 
     Raises:
         UsageError: the train texts have no terms at all.
@@ -63,10 +63,12 @@ def reduce_texts(texts: list[str], fit: list[str], dim: int) -> NDArray[np.float
         raise UsageError(
             f"encoder tfidf-svd finds no word in the {len(fit)} train texts: leave this modality out with --modalities"
         )
-    components = max(1, min(dim, train.shape[0] - 1, train.shape[1]))
+    components = min(dim, *train.shape)
     with np.errstate(divide="ignore", invalid="ignore"):  # the share of variance that one text explains
         svd = TruncatedSVD(components, n_iter=2, random_state=0).fit(train)
-    reduced: NDArray[np.float32] = svd.transform(every).astype(np.float32)
+    # Beyond the rank (repeated texts) a component is rounding: nothing on train, and noise on every other text.
+    kept = svd.singular_values_ > 1e-4 * svd.singular_values_[0]
+    reduced: NDArray[np.float32] = svd.transform(every)[:, kept].astype(np.float32)
     return reduced
 
 
