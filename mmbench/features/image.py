@@ -121,10 +121,10 @@ def _rgb(image: Image.Image) -> Image.Image:
 def describe(image: Image.Image) -> NDArray[np.float32]:
     """One RGB picture to its features, float32 (428,)."""
     small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    grey = np.asarray(small.convert("L"), dtype=np.float32) / 255
+    grey = np.asarray(small.convert("L"), dtype=np.float64) / 255
     gradients = hog(grey, orientations=9, pixels_per_cell=(32, 32), cells_per_block=(2, 2), feature_vector=True)
-    rgb = np.asarray(small, dtype=np.float32) / 255
-    hsv = np.asarray(small.convert("HSV"), dtype=np.float32) / 255
+    rgb = np.asarray(small, dtype=np.float64) / 255
+    hsv = np.asarray(small.convert("HSV"), dtype=np.float64) / 255
     parts = [gradients]
     half = SIDE // 2
     for rows in (slice(0, half), slice(half, SIDE)):
