@@ -94,8 +94,10 @@ def load(
     transformers.logging.disable_progress_bar()
     # What else can go wrong in a stranger's files is open-ended: safetensors, tokenizers and torch raise their own.
     try:
-        if what != "AutoModel":
-            return getattr(transformers, what).from_pretrained(folder, trust_remote_code=False)
+        if what == "AutoTokenizer":
+            return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if what == "AutoImageProcessor":  # Pillow resizes alike everywhere; torchvision's bits differ
+            return transformers.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
         model, told = transformers.AutoModel.from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
