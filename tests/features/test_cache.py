@@ -108,7 +108,7 @@ def test_a_cache_that_cannot_be_written_is_told_before_anything_is_built(tmp_pat
     blocked.write_text("a file where the folder should be")
     build, vectors = Builder(), Vectors()
     for attempt in (lambda: cached(blocked, KEY, build), lambda: cached_rows(blocked, KEY, inputs(1), vectors)):
-        with pytest.raises(UsageError, match="cannot write the feature cache in .*blocked.*MMBENCH_CACHE") as caught:
+        with pytest.raises(UsageError, match=r"cannot write the feature cache in .*blocked.*MMBENCH_CACHE") as caught:
             attempt()
         assert "\n" not in str(caught.value)
     assert build.calls == 0
@@ -130,7 +130,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this platform")
 def test_a_process_killed_while_writing_leaves_no_entry(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; import numpy as np; from mmbench.features.cache import cached;"
+        "import os, signal, sys; from pathlib import Path; import numpy as np\n"
+        "from mmbench.features.cache import cached\n"
         "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL);"
         "cached(Path(sys.argv[1]), sys.argv[2], lambda: np.full((4, 3), 7, dtype=np.float32))"
     )
@@ -143,7 +144,8 @@ def test_a_process_killed_while_writing_leaves_no_entry(tmp_path: Path) -> None:
 
 def test_two_processes_at_once_both_get_whole_entries(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; import numpy as np; from mmbench.features.cache import cached, cached_rows;"
+        "import sys; from pathlib import Path; import numpy as np\n"
+        "from mmbench.features.cache import cached, cached_rows\n"
         "from mmbench.hashing import digest\n"
         "cache = Path(sys.argv[1]); parts = []\n"
         "for i in range(30):\n"
@@ -156,9 +158,9 @@ def test_two_processes_at_once_both_get_whole_entries(tmp_path: Path) -> None:
     running = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     printed = [process.communicate()[0] for process in running]
     assert [process.returncode for process in running] == [0, 0]
-    rows = [np.full(9, int(digest([str(i)])[:4], 16), dtype=np.float32) for i in range(600)]
-    by_content = dict(zip(inputs(600), rows, strict=True))
-    expected = digest([*(np.full((300, 30), i, dtype=np.float32) for i in range(30)), *map(by_content.get, sorted(by_content))])  # type: ignore[list-item]  # fmt: skip
+    arrays = [np.full((300, 30), i, dtype=np.float32) for i in range(30)]
+    rows = [np.full(9, int(content[:4], 16), dtype=np.float32) for content in sorted(inputs(600))]
+    expected = digest([*arrays, *rows])
     assert [line.strip() for line in printed] == [expected, expected]
     build = Builder()
     assert np.array_equal(cached(tmp_path, digest(["7"]), build), np.full((300, 30), 7))
