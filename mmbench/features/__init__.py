@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mmbench.contracts import InputKind
 from mmbench.errors import UsageError, unknown
+from mmbench.hashing import digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,11 +57,13 @@ TABLE = {
         ("text",),
         "word 1-2-grams and character 2-5-grams, weighted, reduced; fitted on train",
         "text",
-        ("scikit-learn", "scipy"),
+        ("scikit-learn", "scipy", "numpy"),
         fitted=True,
-        parameters={"dim": (Positive, 768)},
+        parameters={"dim": (Positive, 1024)},
     ),
-    "hog-color": Encoder(("image",), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image")),
+    "hog-color": Encoder(
+        ("image",), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image", "numpy")
+    ),
     "standardize": Encoder(
         ("vector",), "zero mean and unit variance by column; fitted on train", "vector", ("numpy",), fitted=True
     ),
@@ -97,9 +100,7 @@ def parse(selector: str, kind: InputKind) -> Selector:
         UsageError: an unknown encoder or parameter, a value out of range, an encoder of another kind.
     """
     name, *rest = selector.split(":")
-    if name not in TABLE:
-        raise unknown("encoder", name, TABLE)
-    encoder = TABLE[name]
+    encoder = _encoder(name)
     if kind not in encoder.kinds:
         fitting = [n for n, e in TABLE.items() if kind in e.kinds]
         raise UsageError(
@@ -110,16 +111,24 @@ def parse(selector: str, kind: InputKind) -> Selector:
         if not rest or not rest[0] or "=" in rest[0]:
             raise UsageError(f"encoder '{selector}' needs a checkpoint: {name}:<name or folder>")
         checkpoint = rest.pop(0)
-    parameters = {key: default for key, (_, default) in encoder.parameters.items()}
+    given: dict[str, Any] = {}
     for part in rest:
         key, equals, value = part.partition("=")
-        if key not in parameters or not equals:
-            raise unknown(f"parameter of encoder {name}", key, parameters)
+        if key not in encoder.parameters:
+            raise unknown(f"parameter of encoder {name}", key, encoder.parameters)
+        if not equals or key in given:
+            raise UsageError(f"encoder '{selector}': give {key} once, as {key}=<value>")
         try:
-            parameters[key] = TypeAdapter(encoder.parameters[key][0]).validate_python(value)
+            given[key] = TypeAdapter(encoder.parameters[key][0]).validate_python(value)
         except ValidationError as error:
             raise UsageError(f"encoder {name}: {key} was given '{value}': {error.errors()[0]['msg']}") from None
-    return Selector(name, checkpoint, parameters)
+    return Selector(name, checkpoint, {k: given.get(k, default) for k, (_, default) in encoder.parameters.items()})
+
+
+def _encoder(name: str) -> Encoder:
+    if name not in TABLE:
+        raise unknown("encoder", name, TABLE)
+    return TABLE[name]
 
 
 def check(selector: str, kind: InputKind) -> str:
@@ -129,7 +138,32 @@ def check(selector: str, kind: InputKind) -> str:
 
 def is_fitted(selector: str) -> bool:
     """Whether the encoder learns from train rows, so that each problem has features of its own."""
-    return TABLE[selector.split(":")[0]].fitted
+    return _encoder(selector.split(":")[0]).fitted
+
+
+def fingerprint(selector: str, kind: InputKind) -> str:
+    """Hex digest of what the features depend on besides the inputs: code, parameters, library versions, weights.
+
+    A checkpoint is told by its bytes, not by its name: one that was trained on under the same name is another.
+
+    Raises:
+        UsageError: a wrong selector, or a checkpoint that is not there.
+    """
+    return digest(_identity(parse(selector, kind), kind))
+
+
+def _identity(chosen: Selector, kind: InputKind) -> list[str]:
+    encoder = TABLE[chosen.name]
+    parts = [chosen.name, kind, str(_module(encoder).VERSION), *(f"{k}={v}" for k, v in chosen.parameters.items())]
+    if chosen.checkpoint:
+        from mmbench.features.checkpoint import checkpoint_digest, find_checkpoint
+
+        parts.append(checkpoint_digest(find_checkpoint(chosen.checkpoint)))
+    return parts + [f"{package}={version(package)}" for package in encoder.packages]
+
+
+def _module(encoder: Encoder) -> Any:
+    return import_module(f"mmbench.features.{encoder.module}")
 
 
 def encode(
@@ -143,30 +177,32 @@ def encode(
         selector: see the module.
         kind: of the modality.
         values: n inputs; a missing one is None (or a row of NaN).
-        fit_rows: int64, the only rows that a fitted encoder learns from.
+        fit_rows: int64, the only rows that a fitted encoder learns from; an encoder without memory ignores them.
         cache: the cache folder.
 
     Raises:
         UsageError: a wrong selector, an absent checkpoint, a cache that cannot be written.
+        ValueError: a fitted encoder without rows to learn from.
     """
+    chosen = parse(selector, kind)
+    encoder = TABLE[chosen.name]
+    # The module's import comes before the limit, which binds only the libraries that are already loaded.
+    module = _module(encoder)
     import torch
     from threadpoolctl import threadpool_limits
 
-    chosen = parse(selector, kind)
-    encoder = TABLE[chosen.name]
-    module = import_module(f"mmbench.features.{encoder.module}")
-    identity = [str(chosen), kind, str(module.VERSION), *(f"{p}={version(p)}" for p in encoder.packages)]
+    arguments = dict(chosen.parameters)
     if encoder.named:
-        arguments: dict[str, Any] = {"checkpoint": chosen.checkpoint, "kind": kind, **chosen.parameters}
-    else:
-        arguments = dict(chosen.parameters)
+        arguments |= {"checkpoint": chosen.checkpoint, "kind": kind}
     if encoder.fitted:
+        if len(fit_rows) == 0:
+            raise ValueError(f"encoder {chosen.name} is fitted: it needs rows to learn from")
         arguments["fit_rows"] = fit_rows
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
-            encoded: Encoded = module.encode(values, cache=cache, identity=identity, **arguments)
+            encoded: Encoded = module.encode(values, cache=cache, identity=_identity(chosen, kind), **arguments)
     finally:
         torch.set_num_threads(threads)
     return encoded

@@ -1,17 +1,22 @@
 """``hf:``: features of a transformers checkpoint, text or image, by hub name or folder.
 
-Pooling by architecture, unless ``pool`` says otherwise: dual encoders (CLIP, SigLIP, ALIGN) give their joint-space
-features; sentence encoders the mean over tokens; other text models the mean over tokens too, since the [CLS] vector of
-a model that was not fine-tuned carries little; ViT-like models the CLS vector; convolutional ones their pooled map.
+Pooling by architecture, unless ``pool`` says otherwise:
 
-Only safetensors weights are loaded, and no code from a checkpoint is ever executed.
+- dual encoders (CLIP, SigLIP, ALIGN): their joint-space features; with ``pool``, the tower of that modality;
+- sentence encoders (``modules.json``): as they were trained to, most by the mean over tokens;
+- other text models, BERT among them: the mean over tokens, since the [CLS] vector of a model that was never fine-tuned
+  for sentences carries little of them (Reimers & Gurevych, EMNLP 2019, table 1: mean STS correlation 29 against 55);
+- images: the vector of the class token (ViT), the pooled map of a convolutional network (ResNet), else the mean.
+
+Texts go in batches of the same number of tokens, images one by one: nothing is padded, so a vector does not depend on
+its neighbours beyond the rounding of matrix products, and on one thread images gain nothing from batches.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +29,13 @@ from torch import Tensor
 from mmbench.contracts import InputKind
 from mmbench.errors import UsageError
 from mmbench.features import Encoded
-from mmbench.features.cache import cached
+from mmbench.features.cache import cached_rows
+from mmbench.features.checkpoint import find_checkpoint, load, sentence_pooling
 from mmbench.features.image import encode_files
 from mmbench.hashing import digest
 
-VERSION = 1
+VERSION = 2
+FULL_LENGTH = ("siglip", "siglip2")  # trained on padded texts: they read the vector off the last place
 
 
 def encode(
@@ -45,114 +52,93 @@ def encode(
     """Texts or image paths to (n, d); None becomes zeros.
 
     Raises:
-        UsageError: a checkpoint that is not there, or cannot be loaded safely.
+        UsageError: a checkpoint that is not there, cannot be loaded safely or has no such pooling.
     """
     folder = find_checkpoint(checkpoint)
-    identity = [*identity, *_contents(folder)]
+    key = digest(identity)
     if kind == "image":
-        loaded: list[Any] = []
 
-        def describe(images: list[Image.Image]) -> NDArray[np.float32]:
-            if not loaded:
-                loaded.extend((_load(checkpoint, folder), _load(checkpoint, folder, "AutoImageProcessor")))
-            return _images(loaded[0], loaded[1], images, pool)
+        @lru_cache(maxsize=1)
+        def loaded() -> tuple[Any, Any]:
+            processor = load(checkpoint, folder, "AutoImageProcessor")
+            return processor, load(checkpoint, folder, "AutoModel", pooler=pool == "pooler")
 
-        return encode_files(values, cache, identity, describe, batch_size)
-    texts = ["" if value is None else value for value in values]
-    distinct = sorted(set(texts))
-    key = digest([*identity, "texts", *distinct])
-    features = cached(
-        cache,
-        key,
-        lambda: encode_texts(
-            _load(checkpoint, folder),
-            _load(checkpoint, folder, "AutoTokenizer"),
-            distinct,
-            pool,
-            max_length,
-            batch_size,
-        ),
-    )
-    place = {text: row for row, text in enumerate(distinct)}
-    encoded = features[[place[text] for text in texts]]
-    encoded[[row for row, value in enumerate(values) if value is None]] = 0
+        def encode_image(image: Image.Image) -> NDArray[np.float32]:
+            processor, model = loaded()
+            vector: NDArray[np.float32] = pool_image(
+                model, processor(image, return_tensors="pt")["pixel_values"], pool
+            )[0].numpy()
+            return vector
+
+        return encode_files(values, cache, key, encode_image)
+    text_of = {digest([text]): text for text in set(values) - {None}}
+
+    def encode_missing(contents: list[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        tokenizer = load(checkpoint, folder, "AutoTokenizer")
+        model = load(checkpoint, folder, "AutoModel", pooler=pool == "pooler")
+        how = sentence_pooling(folder) or "auto" if pool == "auto" else pool
+        texts = [text_of[content] for content in contents]
+        for row, vector in encode_texts(model, tokenizer, texts, how, max_length, batch_size):
+            yield contents[row], vector
+
+    vectors = cached_rows(cache, key, list(text_of), encode_missing)
+    encoded = np.zeros((len(values), len(next(iter(vectors.values()), [0]))), dtype=np.float32)
+    for row, text in enumerate(values):
+        if text is not None:
+            encoded[row] = vectors[digest([text])]
     return Encoded(encoded)
 
 
-def find_checkpoint(name: str) -> Path:
-    """The folder of a checkpoint: the one given, or the hub's snapshot, downloaded if it may be.
-
-    Raises:
-        UsageError: neither a folder with ``config.json`` nor a checkpoint that can be had.
-    """
-    if (Path(name) / "config.json").is_file():
-        return Path(name)
-    if Path(name).is_dir():
-        raise UsageError(f"checkpoint folder '{name}' has no config.json: expected one written by save_pretrained")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except (OSError, ValueError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
-        offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-        reason = "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else type(error).__name__
-        raise UsageError(
-            f"checkpoint '{name}' is neither a folder nor to be had from the hub ({reason}): "
-            "give a folder written by save_pretrained (hf:./folder), or download it where there is a network"
-        ) from None
-
-
-def _contents(folder: Path) -> list[str]:
-    """Digests of the files that decide the features."""
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".txt", ".model", ".safetensors"))
-    return [part for path in files for part in (path.name, digest([path.read_bytes()]))]
-
-
-def _load(name: str, folder: Path, what: str = "AutoModel") -> Any:
-    """A model in evaluation mode (float32), a tokenizer or an image processor."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    options = {"use_safetensors": True, "dtype": torch.float32} if what == "AutoModel" else {}
-    try:
-        loaded = getattr(transformers, what).from_pretrained(folder, trust_remote_code=False, **options)
-    except (OSError, ValueError, ImportError, KeyError, json.JSONDecodeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"checkpoint '{name}' cannot be loaded as {what} (safetensors only): {first}") from None
-    return loaded.eval() if what == "AutoModel" else loaded
-
-
 def encode_texts(
-    model: Any, tokenizer: Any, texts: list[str], pool: str, max_length: int, batch_size: int
-) -> NDArray[np.float32]:
-    """Texts to (n, d), in batches of like length, returned in the order given."""
-    lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]]
-    order = np.argsort(lengths, kind="stable")
-    rows: list[NDArray[np.float32] | None] = [None] * len(texts)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = tokenizer(
-            [texts[row] for row in chosen], padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-        )
-        with torch.no_grad():
-            pooled = pool_text(model, dict(batch), pool)
-        for row, vector in zip(chosen, pooled.float().numpy(), strict=True):
-            rows[row] = vector
-    return np.stack([row for row in rows if row is not None])
+    model: Any, tokenizer: Any, texts: Sequence[str], pool: str, max_length: int, batch_size: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Place and vector, float32 (d,), of each text, shortest first; zeros for a text without tokens."""
+    config = model.config.get_text_config()
+    places = getattr(config, "max_position_embeddings", None) or max_length
+    limit = min(max_length, tokenizer.model_max_length, places)
+    padding: dict[str, Any] = {}
+    if model.config.model_type in FULL_LENGTH:
+        limit, padding = places, {"padding": "max_length"}
+    same_length = defaultdict(list)
+    for row, tokens in enumerate(tokenizer(list(texts), truncation=True, max_length=limit, **padding)["input_ids"]):
+        same_length[len(tokens)].append((row, tokens))
+    width = 1
+    for length in sorted(same_length, reverse=True):
+        if length == 0:
+            yield from ((row, np.zeros(width, dtype=np.float32)) for row, _ in same_length[length])
+            continue
+        for start in range(0, len(same_length[length]), batch_size):
+            batch = same_length[length][start : start + batch_size]
+            vectors = pool_text(model, torch.tensor([tokens for _, tokens in batch]), pool).numpy()
+            width = vectors.shape[1]
+            yield from zip((row for row, _ in batch), vectors, strict=True)
 
 
-def pool_text(model: Any, batch: dict[str, Tensor], pool: str) -> Tensor:
-    """One vector a text, (B, d)."""
-    if pool == "auto" and hasattr(model, "get_text_features"):
-        return _joint(model.get_text_features(**batch))
-    output = model(**batch)
-    if pool == "pooler":
-        pooled: Tensor = output.pooler_output
-        return pooled
-    return pool_tokens(output.last_hidden_state, batch["attention_mask"].bool(), "mean" if pool == "auto" else pool)
+def pool_text(model: Any, tokens: Tensor, pool: str) -> Tensor:
+    """One vector a text: token ids (B, L), int64, all of them to be read, to float32 (B, d)."""
+    with torch.inference_mode():
+        if pool == "auto" and hasattr(model, "get_text_features"):
+            return _joint(model.get_text_features(input_ids=tokens))
+        tower = getattr(model, "text_model", model)
+        if model.config.is_encoder_decoder:
+            tower = model.get_encoder()
+        return _pool(tower(input_ids=tokens), "mean" if pool == "auto" else pool)
+
+
+def pool_image(model: Any, pixels: Tensor, pool: str) -> Tensor:
+    """One vector an image: (B, 3, H, W) to float32 (B, d)."""
+    with torch.inference_mode():
+        if pool == "auto" and hasattr(model, "get_image_features"):
+            return _joint(model.get_image_features(pixel_values=pixels))
+        tower = getattr(model, "vision_model", model)
+        output = tower(pixel_values=pixels)
+        if pool == "auto":
+            has_class_token = any(
+                name.endswith(("cls_token", "class_embedding")) for name, _ in tower.named_parameters()
+            )
+            convolutional = output.last_hidden_state.ndim == 4
+            pool = "cls" if has_class_token else "pooler" if convolutional and "pooler_output" in output else "mean"
+        return _pool(output, pool)
 
 
 def _joint(features: Any) -> Tensor:
@@ -161,35 +147,22 @@ def _joint(features: Any) -> Tensor:
     return tensor
 
 
-def pool_tokens(hidden: Tensor, mask: Tensor, pool: str) -> Tensor:
-    """(B, L, d) and a mask (B, L) to (B, d): the mean or maximum over tokens, or the first."""
+def _pool(output: Any, pool: str) -> Tensor:
+    """(B, L, d) tokens or a (B, d, H, W) map to (B, d)."""
+    if pool == "pooler":
+        pooled: Tensor | None = getattr(output, "pooler_output", None)
+        if pooled is None:
+            raise UsageError(
+                "encoder hf was given pool=pooler, but this checkpoint has no pooling layer: use pool=mean, cls or max"
+            )
+        return pooled.flatten(1)
+    hidden: Tensor = output.last_hidden_state
+    if hidden.ndim == 4:
+        if pool == "cls":
+            raise UsageError(
+                "encoder hf was given pool=cls, but this checkpoint is convolutional: use pool=mean or max"
+            )
+        hidden = hidden.flatten(2).transpose(1, 2)
     if pool == "cls":
         return hidden[:, 0]
-    if pool == "max":
-        return hidden.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(dim=1)
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-
-def _images(model: Any, processor: Any, images: list[Image.Image], pool: str) -> NDArray[np.float32]:
-    with torch.no_grad():
-        pixels = processor(images, return_tensors="pt")["pixel_values"]
-        if hasattr(model, "get_image_features") and pool == "auto":
-            features = _joint(model.get_image_features(pixel_values=pixels))
-        else:
-            output = model(pixel_values=pixels)
-            hidden = output.last_hidden_state
-            if hidden.ndim == 4:
-                features = output.pooler_output.flatten(1) if pool in ("auto", "pooler") else _map(hidden, pool)
-            elif pool == "pooler":
-                features = output.pooler_output
-            else:
-                everywhere = torch.ones(hidden.shape[:2], dtype=torch.bool)
-                features = pool_tokens(hidden, everywhere, "cls" if pool == "auto" else pool)
-    vectors: NDArray[np.float32] = features.float().numpy()
-    return vectors
-
-
-def _map(hidden: Tensor, pool: str) -> Tensor:
-    """A feature map (B, C, H, W) to (B, C)."""
-    return hidden.amax(dim=(2, 3)) if pool == "max" else hidden.mean(dim=(2, 3))
+    return hidden.amax(dim=1) if pool == "max" else hidden.mean(dim=1)

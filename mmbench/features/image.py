@@ -1,26 +1,28 @@
 """``hog-color``: histograms of oriented gradients beside colour statistics, 428 numbers an image.
 
-The picture is scaled to 128 x 128. Gradients: 9 orientations, cells of 32 pixels, blocks of 2 x 2 cells. Colour: in
-each quadrant hue (weighted by saturation), saturation and brightness histograms of 8, 4 and 4 bins, and the mean and
-standard deviation of red, green and blue; then the same means over the whole picture's 4 x 4 grid of brightness.
+The picture is scaled to 128 x 128. Gradients (Dalal & Triggs, CVPR 2005): 9 orientations, cells of 32 pixels, blocks of
+2 x 2 cells, 324 numbers. Colour: in each quadrant hue (weighted by saturation and brightness), saturation and
+brightness histograms of 8, 4 and 4 bins, and the mean and standard deviation of red, green and blue, 88 numbers; then
+the mean brightness over a 4 x 4 grid.
 """
 
 from __future__ import annotations
 
-import contextlib
+import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from skimage.feature import hog
 
 from mmbench.features import Encoded
-from mmbench.features.cache import cached
+from mmbench.features.cache import cached_rows
 from mmbench.hashing import digest
 
-VERSION = 1
+VERSION = 2
 SIDE = 128
 LARGEST_PIXELS = 100_000_000
 
@@ -29,132 +31,112 @@ class UnreadableImageError(Exception):
     """Why an image cannot be used, in a few words."""
 
 
-def open_image(path: Path) -> Image.Image:
-    """The decoded picture, upright, in RGB; the first frame of an animation.
-
-    Raises:
-        UnreadableImageError: not an image, truncated, or of more than 100 million pixels.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > LARGEST_PIXELS:
-                    raise UnreadableImageError(f"{image.width} x {image.height} pixels are too many")
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode in ("I", "I;16", "I;16B", "F"):
-                    grey = np.asarray(upright, dtype=np.float64)
-                    span = max(float(grey.max() - grey.min()), 1e-12)
-                    upright = Image.fromarray(((grey - grey.min()) / span * 255).astype(np.uint8))
-                if upright.mode in ("P", "LA", "PA") or "transparency" in upright.info:
-                    upright = upright.convert("RGBA")
-                if upright.mode == "RGBA":
-                    canvas = Image.new("RGBA", upright.size, (255, 255, 255, 255))
-                    upright = Image.alpha_composite(canvas, upright)
-                return upright.convert("RGB")
-    except UnreadableImageError:
-        raise
-    except Image.DecompressionBombError:
-        raise UnreadableImageError("it has too many pixels") from None
-    except FileNotFoundError:
-        raise UnreadableImageError("no such file") from None
-    except UnidentifiedImageError:
-        raise UnreadableImageError("it is not an image") from None
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError) as error:
-        raise UnreadableImageError(
-            f"it cannot be decoded ({str(error).splitlines()[0] or type(error).__name__})"
-        ) from None
-
-
 def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str]) -> Encoded:
     """Paths to (n, 428); None becomes zeros, and what cannot be read is told by row."""
-    return encode_files(values, cache, identity, lambda images: np.stack([describe(image) for image in images]))
+    return encode_files(values, cache, digest(identity), describe)
 
 
 def encode_files(
-    values: Sequence[Path | None],
-    cache: Path,
-    identity: list[str],
-    describe_batch: Callable[[list[Image.Image]], NDArray[np.float32]],
-    batch_size: int = 32,
+    values: Sequence[Path | None], cache: Path, key: str, encode_image: Callable[[Image.Image], NDArray[np.float32]]
 ) -> Encoded:
-    """Encode each distinct file once, by the bytes it holds now; a stored row of NaN is a file that cannot be read."""
+    """Encode each distinct file once, by the bytes it holds now.
+
+    Args:
+        values: n paths, None where the image is missing.
+        cache: the cache folder.
+        key: hex digest of the encoder and all its vectors depend on but the file.
+        encode_image: one RGB picture to a float32 vector (d,).
+
+    Returns:
+        (n, d); (n, 1) where no image at all can be read.
+    """
     bad: dict[int, str] = {}
-    contents: dict[str, Path] = {}
     content_of: dict[int, str] = {}
+    file_of: dict[str, Path] = {}
     for row, path in enumerate(values):
-        if path is None:
-            continue
-        try:
-            content = digest([path.read_bytes()])
-        except OSError as error:
-            bad[row] = error.strerror or "it cannot be opened"
-            continue
-        content_of[row] = content
-        contents.setdefault(content, path)
-    order = sorted(contents)
-    place = {content: number for number, content in enumerate(order)}
-    paths = [contents[content] for content in order]
-    if not paths:
-        return Encoded(np.zeros((len(values), 1), dtype=np.float32), bad)
-    distinct = cached(cache, digest([*identity, "files", *order]), lambda: _distinct(paths, describe_batch, batch_size))
-    encoded = np.zeros((len(values), distinct.shape[1]), dtype=np.float32)
+        if path is not None:
+            try:
+                content_of[row] = digest([path.read_bytes()])
+            except OSError as error:
+                bad[row] = (error.strerror or type(error).__name__).lower()
+                continue
+            file_of.setdefault(content_of[row], path)
+    unreadable: dict[str, str] = {}
+
+    def encode_missing(contents: list[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        for content in contents:
+            try:
+                data = file_of[content].read_bytes()
+                if digest([data]) != content:
+                    raise UnreadableImageError("it changed while it was being read")
+                yield content, encode_image(open_image(data))
+            except UnreadableImageError as error:
+                unreadable[content] = str(error)
+            except OSError as error:
+                unreadable[content] = (error.strerror or type(error).__name__).lower()
+
+    vectors = cached_rows(cache, key, list(file_of), encode_missing)
+    encoded = np.zeros((len(values), len(next(iter(vectors.values()), [0]))), dtype=np.float32)
     for row, content in content_of.items():
-        features = distinct[place[content]]
-        if np.isnan(features).any():
-            bad[row] = _reason(contents[content])
+        if content in vectors:
+            encoded[row] = vectors[content]
         else:
-            encoded[row] = features
+            bad[row] = unreadable[content]
     return Encoded(encoded, bad)
 
 
-def _distinct(
-    paths: list[Path], describe_batch: Callable[[list[Image.Image]], NDArray[np.float32]], batch_size: int
-) -> NDArray[np.float32]:
-    """(number of files, d), a row of NaN for each file that cannot be read."""
-    rows: dict[int, NDArray[np.float32]] = {}
-    for start in range(0, len(paths), batch_size):
-        images: dict[int, Image.Image] = {}
-        for number in range(start, min(start + batch_size, len(paths))):
-            with contextlib.suppress(UnreadableImageError):
-                images[number] = open_image(paths[number])
-        if images:
-            rows.update(zip(images, describe_batch(list(images.values())), strict=True))
-    size = len(next(iter(rows.values()))) if rows else 1
-    unreadable = np.full(size, np.nan, dtype=np.float32)
-    return np.stack([rows.get(number, unreadable) for number in range(len(paths))])
+def open_image(data: bytes) -> Image.Image:
+    """The decoded picture, upright, in RGB, on white where it is transparent; the first frame of an animation.
 
-
-def _reason(path: Path) -> str:
+    Raises:
+        UnreadableImageError: not an image, truncated, or of more than 100 million pixels (told from the header).
+    """
     try:
-        open_image(path)
-    except UnreadableImageError as error:
-        return str(error)
-    return "it cannot be read"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > LARGEST_PIXELS:
+                    raise UnreadableImageError(f"{image.width} x {image.height} pixels are too many")
+                image.load()
+                return _rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise UnreadableImageError("it is not an image") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImageError("it has too many pixels") from None
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError, TypeError) as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UnreadableImageError(f"it cannot be decoded: {reason}") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # Pillow would clip 16 bits at 255 rather than scale them.
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
 
 
 def describe(image: Image.Image) -> NDArray[np.float32]:
     """One RGB picture to its features, float32 (428,)."""
-    from skimage.feature import hog
-
     small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    grey = np.asarray(small.convert("L"), dtype=np.float32) / 255
+    grey = np.asarray(small.convert("L"), dtype=np.float64) / 255
     gradients = hog(grey, orientations=9, pixels_per_cell=(32, 32), cells_per_block=(2, 2), feature_vector=True)
-    rgb = np.asarray(small, dtype=np.float32) / 255
-    hsv = np.asarray(small.convert("HSV"), dtype=np.float32) / 255
+    rgb = np.asarray(small, dtype=np.float64) / 255
+    hsv = np.asarray(small.convert("HSV"), dtype=np.float64) / 255
     parts = [gradients]
     half = SIDE // 2
     for rows in (slice(0, half), slice(half, SIDE)):
         for columns in (slice(0, half), slice(half, SIDE)):
             hue, saturation, value = (hsv[rows, columns, channel].ravel() for channel in range(3))
-            weight = saturation * value
+            block = rgb[rows, columns].reshape(-1, 3)
             parts += [
-                np.histogram(hue, bins=8, range=(0, 1), weights=weight)[0] / len(hue),
+                np.histogram(hue, bins=8, range=(0, 1), weights=saturation * value)[0] / len(hue),
                 np.histogram(saturation, bins=4, range=(0, 1))[0] / len(hue),
                 np.histogram(value, bins=4, range=(0, 1))[0] / len(hue),
+                block.mean(axis=0),
+                block.std(axis=0),
             ]
-            block = rgb[rows, columns].reshape(-1, 3)
-            parts += [block.mean(axis=0), block.std(axis=0)]
     parts.append(grey.reshape(4, SIDE // 4, 4, SIDE // 4).mean(axis=(1, 3)).ravel())
     return np.concatenate(parts).astype(np.float32)

@@ -11,52 +11,85 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 
+from mmbench.errors import UsageError
 from mmbench.features import Encoded
 from mmbench.features.cache import cached
 from mmbench.hashing import digest
 
-VERSION = 1
-RAREST = 3  # a term must be in so many train texts, where there are many
-MANY_TEXTS = 200
+VERSION = 2
+FEW_TEXTS = 200
 
 
 def encode(
     values: Sequence[str | None], *, cache: Path, identity: list[str], fit_rows: NDArray[np.int64], dim: int
 ) -> Encoded:
-    """Texts to (n, d), d the smallest of ``dim``, the train texts and their terms, less one; None becomes zeros."""
+    """Texts to (n, d), d at most ``dim`` and the rank of the train texts' terms; None becomes zeros.
+
+    Raises:
+        UsageError: the train texts have no terms at all.
+    """
     texts = ["" if value is None else value for value in values]
-    distinct = list(dict.fromkeys(texts))
+    distinct = sorted(set(texts))
     place = {text: row for row, text in enumerate(distinct)}
     rows = np.array([place[text] for text in texts], dtype=np.int64)
-    fit = rows[fit_rows]
-    key = digest([*identity, "texts", *distinct, "fit", fit])
-    features = cached(cache, key, lambda: _reduce(distinct, fit, dim))[rows]
+    fit = [text for text in (values[row] for row in fit_rows) if text is not None]
+    key = digest([*identity, "texts", *distinct, "fit", *fit])
+    features = cached(cache, key, lambda: reduce_texts(distinct, fit, dim))[rows]
     features[[row for row, value in enumerate(values) if value is None]] = 0
     return Encoded(features)
 
 
-def _reduce(distinct: list[str], fit: NDArray[np.int64], dim: int) -> NDArray[np.float32]:
-    from scipy.sparse import hstack
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
+def reduce_texts(texts: list[str], fit: list[str], dim: int) -> NDArray[np.float32]:
+    """(n, d) float32: projections of ``texts`` on the leading right singular vectors of the terms of ``fit``.
 
-    texts = [html.unescape(text) for text in distinct]
-    train = [texts[row] for row in fit]
-    views = []
-    for analyzer, grams in (("word", (1, 2)), ("char_wb", (2, 5))):
-        vectorizer = TfidfVectorizer(
-            analyzer=analyzer,
-            ngram_range=grams,
-            sublinear_tf=True,
-            min_df=RAREST if len(train) > MANY_TEXTS else 1,
-            dtype=np.float32,
+    A text's terms depend on itself and on ``fit``, never on the other texts. Entities (``&amp;``) are undone; links and
+    mentions are kept, since they carry signal. A character pattern must be in one of a thousand train texts, a word in
+    two of them: on CrisisMMD that costs no accuracy on dev and halves the time and the memory of the decomposition.
+
+    Raises:
+        UsageError: ``fit`` has no terms at all.
+    """
+    few = len(fit) <= FEW_TEXTS
+    views = [
+        _terms(texts, fit, "word", (1, 2), 1 if few else 2),
+        _terms(texts, fit, "char_wb", (2, 5), 1 if few else max(2, len(fit) // 1000)),
+    ]
+    train, every = (hstack(part).tocsr() for part in zip(*views, strict=True))
+    if train.shape[1] == 0:
+        raise UsageError(
+            f"encoder tfidf-svd finds no word in the {len(fit)} train texts: leave this modality out with --modalities"
         )
-        vectorizer.fit(train)
-        views.append(vectorizer.transform(texts))
-    terms = hstack(views).tocsr()
-    components = max(1, min(dim, len(train) - 1, terms.shape[1] - 1))
-    svd = TruncatedSVD(components, random_state=0, n_iter=4)
-    svd.fit(terms[fit])
-    reduced: NDArray[np.float32] = svd.transform(terms).astype(np.float32)
+    components = min(dim, *train.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):  # the share of variance that one text explains
+        svd = TruncatedSVD(components, n_iter=2, random_state=0).fit(train)
+    # Beyond the rank (repeated texts) a component is rounding: nothing on train, and noise on every other text.
+    kept = svd.singular_values_ > 1e-4 * svd.singular_values_[0]
+    reduced: NDArray[np.float32] = svd.transform(every)[:, kept].astype(np.float32)
     return reduced
+
+
+def _terms(
+    texts: list[str], fit: list[str], analyzer: str, grams: tuple[int, int], rarest: int
+) -> tuple[csr_matrix, csr_matrix]:
+    """TF-IDF with logarithmic term frequency, rows of unit length: of ``fit``, and of ``texts``."""
+    vectorizer = TfidfVectorizer(
+        preprocessor=_clean,
+        analyzer=analyzer,
+        ngram_range=grams,
+        min_df=rarest,
+        sublinear_tf=True,
+        dtype=np.float32,
+    )
+    try:
+        train = vectorizer.fit_transform(fit)
+    except ValueError:  # no term is in enough texts
+        return csr_matrix((len(fit), 0), dtype=np.float32), csr_matrix((len(texts), 0), dtype=np.float32)
+    return train, vectorizer.transform(texts)
+
+
+def _clean(text: str) -> str:
+    return html.unescape(text).lower()

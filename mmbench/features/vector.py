@@ -11,20 +11,25 @@ from mmbench.features import Encoded
 from mmbench.features.cache import cached
 from mmbench.hashing import digest
 
-VERSION = 1
+VERSION = 2
+LARGEST = 1e4  # standard deviations: one absurd cell must not overflow a network's float32
 
 
 def encode(values: NDArray[np.float64], *, cache: Path, identity: list[str], fit_rows: NDArray[np.int64]) -> Encoded:
     """(n, d) to (n, d): a cell that is not finite becomes the train mean, a constant column and a missing row zero."""
     x = np.asarray(values, dtype=np.float64)
-    return Encoded(cached(cache, digest([*identity, x, "fit", fit_rows]), lambda: _standardize(x, fit_rows)))
+    return Encoded(cached(cache, digest([*identity, x, "fit", fit_rows]), lambda: standardize(x, fit_rows)))
 
 
-def _standardize(x: NDArray[np.float64], fit_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def standardize(x: NDArray[np.float64], fit_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Columns of (n, d) with the mean and the (population) standard deviation of their finite cells in ``fit_rows``."""
     finite = np.isfinite(x)
-    train, known = np.where(finite, x, 0.0)[fit_rows], finite[fit_rows]
+    filled = np.where(finite, x, 0.0)
+    train, known = filled[fit_rows], finite[fit_rows]
     count = np.maximum(known.sum(axis=0), 1)
     mean = train.sum(axis=0) / count
     spread = np.sqrt((np.where(known, train - mean, 0.0) ** 2).sum(axis=0) / count)
-    spread[spread <= 1e-12 * np.maximum(np.abs(mean), 1)] = np.inf
-    return np.where(finite, (np.where(finite, x, 0.0) - mean) / spread, 0.0).astype(np.float32)
+    highest, lowest = np.where(known, train, -np.inf).max(axis=0), np.where(known, train, np.inf).min(axis=0)
+    spread[highest <= lowest] = np.inf
+    scaled = np.where(finite, (filled - mean) / spread, 0.0)
+    return scaled.clip(-LARGEST, LARGEST).astype(np.float32)
