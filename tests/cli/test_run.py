@@ -62,9 +62,8 @@ def test_the_same_command_again_trains_nothing_and_one_more_seed_extends_the_run
 def test_jobs_order_and_folder_do_not_change_a_bit(mmbench, tmp_path):
     methods = ["concat+moo", "igfn+dmtl", "linear:left", "graph+single"]
     one = mmbench("run", "digits", "--method", ",".join(methods), "--seeds", "2", *QUICK, "--out", "one")
-    two = mmbench(
-        "run", "digits", "--method", ",".join(reversed(methods)), "--seeds", "1,0", "--jobs", "2", *QUICK, "--out", "two"
-    )
+    backwards = ",".join(reversed(methods))
+    two = mmbench("run", "digits", "--method", backwards, "--seeds", "1,0", "--jobs", "2", *QUICK, "--out", "two")
     assert (one.code, two.code) == (0, 0), two.err
     assert cells(tmp_path / "one") == cells(tmp_path / "two")
     assert len(cells(tmp_path / "one")) == 8
@@ -147,8 +146,9 @@ def test_an_interrupt_keeps_finished_cells(tmp_path, cache, jobs):
 
 
 def test_energy_is_measured_alone_and_absent_where_the_meter_is_shared(mmbench, tmp_path):
-    mmbench("run", "digits", "--method", "concat+equal", "--seeds", "1", "--epochs", "1", "--out", "alone")
-    mmbench("run", "digits", "--method", "concat+equal", "--seeds", "1", "--epochs", "1", "--jobs", "2", "--out", "both")
+    command = ("run", "digits", "--method", "concat+equal", "--seeds", "1", "--epochs", "1")
+    mmbench(*command, "--out", "alone")
+    mmbench(*command, "--jobs", "2", "--out", "both")
     (alone,) = tmp_path.glob("alone/*/cells/joint/concat+equal/seed-0/result.json")
     (both,) = tmp_path.glob("both/*/cells/joint/concat+equal/seed-0/result.json")
     energy = json.loads(alone.read_text())["energy"]
