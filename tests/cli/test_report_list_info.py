@@ -8,45 +8,14 @@ import json
 
 import pytest
 
+# fmt: off
 FIELDS = [
-    "task",
-    "protocol",
-    "problem",
-    "concept",
-    "label",
-    "method",
-    "metric",
-    "mean",
-    "sd",
-    "ci_low",
-    "ci_high",
-    "ci_kind",
-    "n_seeds",
-    "n_train",
-    "n_test",
-    "n_groups",
-    "n_labels_used",
-    "reference",
-    "delta",
-    "delta_low",
-    "delta_high",
-    "p_raw",
-    "p_holm",
-    "family",
-    "verdict",
-    "mde",
-    "unit",
-    "tests",
-    "parameters",
-    "train_seconds",
-    "energy_wh",
-    "energy_source",
-    "generated",
-    "labels",
-    "split",
-    "encoders",
-    "overrides",
+    "task", "protocol", "problem", "concept", "label", "method", "metric", "mean", "sd", "ci_low", "ci_high",
+    "ci_kind", "n_seeds", "n_train", "n_test", "n_groups", "n_labels_used", "reference", "delta", "delta_low",
+    "delta_high", "p_raw", "p_holm", "family", "verdict", "mde", "unit", "tests", "parameters",
+    "train_seconds", "energy_wh", "energy_source", "generated", "labels", "split", "encoders", "overrides",
 ]
+# fmt: on
 
 
 @pytest.fixture
