@@ -49,7 +49,7 @@ def encode(
     max_length: int,
     batch_size: int,
 ) -> Encoded:
-    """Texts or image paths to (n, d); None becomes zeros.
+    """Texts or image paths to (n, d); None, and a text without a token, becomes zeros.
 
     Raises:
         UsageError: a checkpoint that is not there, cannot be loaded safely or has no such pooling.
@@ -84,15 +84,15 @@ def encode(
     vectors = cached_rows(cache, key, list(text_of), encode_missing)
     encoded = np.zeros((len(values), len(next(iter(vectors.values()), [0]))), dtype=np.float32)
     for row, text in enumerate(values):
-        if text is not None:
-            encoded[row] = vectors[digest([text])]
+        if text is not None and (content := digest([text])) in vectors:
+            encoded[row] = vectors[content]
     return Encoded(encoded)
 
 
 def encode_texts(
     model: Any, tokenizer: Any, texts: Sequence[str], pool: str, max_length: int, batch_size: int
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Place and vector, float32 (d,), of each text, shortest first; zeros for a text without tokens."""
+    """Place and vector, float32 (d,), of each text, shortest first; none for a text without tokens."""
     config = model.config.get_text_config()
     places = getattr(config, "max_position_embeddings", None) or max_length
     limit = min(max_length, tokenizer.model_max_length, places)
@@ -102,15 +102,10 @@ def encode_texts(
     same_length = defaultdict(list)
     for row, tokens in enumerate(tokenizer(list(texts), truncation=True, max_length=limit, **padding)["input_ids"]):
         same_length[len(tokens)].append((row, tokens))
-    width = 1
-    for length in sorted(same_length, reverse=True):
-        if length == 0:
-            yield from ((row, np.zeros(width, dtype=np.float32)) for row, _ in same_length[length])
-            continue
+    for length in sorted(same_length.keys() - {0}):
         for start in range(0, len(same_length[length]), batch_size):
             batch = same_length[length][start : start + batch_size]
             vectors = pool_text(model, torch.tensor([tokens for _, tokens in batch]), pool).numpy()
-            width = vectors.shape[1]
             yield from zip((row for row, _ in batch), vectors, strict=True)
 
 

@@ -1,6 +1,6 @@
 """``hog-color``: histograms of oriented gradients beside colour statistics, 428 numbers an image.
 
-The picture is scaled to 128 x 128. Gradients (Dalal & Triggs, CVPR 2005): 9 orientations, cells of 32 pixels, blocks of
+The picture is scaled to 96 x 96. Gradients (Dalal & Triggs, CVPR 2005): 9 orientations, cells of 24 pixels, blocks of
 2 x 2 cells, 324 numbers. Colour: in each quadrant hue (weighted by saturation and brightness), saturation and
 brightness histograms of 8, 4 and 4 bins, and the mean and standard deviation of red, green and blue, 88 numbers; then
 the mean brightness over a 4 x 4 grid.
@@ -23,7 +23,7 @@ from mmbench.features.cache import cached_rows
 from mmbench.hashing import digest
 
 VERSION = 2
-SIDE = 128
+SIDE = 96
 LARGEST_PIXELS = 100_000_000
 
 
@@ -122,7 +122,7 @@ def describe(image: Image.Image) -> NDArray[np.float32]:
     """One RGB picture to its features, float32 (428,)."""
     small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     grey = np.asarray(small.convert("L"), dtype=np.float64) / 255
-    gradients = hog(grey, orientations=9, pixels_per_cell=(32, 32), cells_per_block=(2, 2), feature_vector=True)
+    gradients = hog(grey, orientations=9, pixels_per_cell=(24, 24), cells_per_block=(2, 2), feature_vector=True)
     rgb = np.asarray(small, dtype=np.float64) / 255
     hsv = np.asarray(small.convert("HSV"), dtype=np.float64) / 255
     parts = [gradients]

@@ -27,7 +27,7 @@ FEW_TEXTS = 200
 def encode(
     values: Sequence[str | None], *, cache: Path, identity: list[str], fit_rows: NDArray[np.int64], dim: int
 ) -> Encoded:
-    """Texts to (n, d), d at most ``dim`` and the rank of the train texts' terms; None becomes zeros.
+    """Texts to (n, d), d at most ``dim`` and the rank of the train texts' terms; None, having no terms, becomes zeros.
 
     Raises:
         UsageError: the train texts have no terms at all.
@@ -38,9 +38,7 @@ def encode(
     rows = np.array([place[text] for text in texts], dtype=np.int64)
     fit = [text for text in (values[row] for row in fit_rows) if text is not None]
     key = digest([*identity, "texts", *distinct, "fit", *fit])
-    features = cached(cache, key, lambda: reduce_texts(distinct, fit, dim))[rows]
-    features[[row for row, value in enumerate(values) if value is None]] = 0
-    return Encoded(features)
+    return Encoded(cached(cache, key, lambda: reduce_texts(distinct, fit, dim))[rows])
 
 
 def reduce_texts(texts: list[str], fit: list[str], dim: int) -> NDArray[np.float32]:

@@ -191,12 +191,14 @@ def test_long_texts_are_cut_at_max_length_and_at_what_the_model_can_read(built: 
     assert np.allclose(most[0], most[1], atol=1e-6)
 
 
-def test_a_tokenizer_that_finds_nothing_gives_zeros(built: Build) -> None:
-    bare = tokenizer()
+def test_a_text_without_a_token_gives_zeros(copied: Build, tmp_path: Path) -> None:
+    bare, folder = tokenizer(), copied("bert")
     bare.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
-    found = dict(huggingface.encode_texts(loaded(built("bert")), bare, ["", "flood"], "mean", 128, 4))
-    assert found[0].shape == found[1].shape == (16,)
+    bare.save_pretrained(folder)
+    found = run(folder, "text", ["", "flood"], tmp_path / "cache")
+    assert found.shape == (2, 16)
     assert found[1].any() and not found[0].any()
+    assert not run(folder, "text", ["", " "], tmp_path / "cache").any()
 
 
 def test_an_encoder_decoder_gives_its_encoder(built: Build, tmp_path: Path) -> None:

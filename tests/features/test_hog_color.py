@@ -245,3 +245,12 @@ def test_each_distinct_picture_is_described_once(tmp_path: Path, monkeypatch: py
     assert np.array_equal(many[[3, 2]], few)
     assert np.array_equal(many[0], many[3])
     assert not many[4].any()
+
+
+def test_real_photographs_are_read(test_data: Path, tmp_path: Path) -> None:
+    photographs = sorted((test_data / "crisismmd" / "CrisisMMD_v2.0" / "data_image").rglob("*.[jp][pn]g"))[::30]
+    assert len(photographs) > 20
+    encoded = run(list(photographs), tmp_path)
+    assert encoded.bad == {}
+    assert encoded.values.any(axis=1).all()
+    assert np.isfinite(encoded.values).all()

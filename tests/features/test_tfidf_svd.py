@@ -57,14 +57,14 @@ def character_grams(text: str) -> list[str]:
     return found
 
 
-def gramian(texts: list[str], fit: list[str]) -> NDArray[np.float64]:
-    """Inner products of texts' TF-IDF vectors: (1 + ln tf)(1 + ln((1 + n) / (1 + df))), each view of unit length."""
+def gramian(texts: list[str], fit: list[str], rarest: int = 1) -> NDArray[np.float64]:
+    """Inner products of TF-IDF vectors, (1 + ln tf)(1 + ln((1 + n) / (1 + df))) where df >= rarest, of unit length."""
     products = np.zeros((len(texts), len(texts)))
     for grams in (word_grams, character_grams):
         df = Counter(gram for t in fit for gram in set(grams(t)))
         vectors = []
         for t in texts:
-            tf = Counter(gram for gram in grams(t) if gram in df)
+            tf = Counter(gram for gram in grams(t) if df[gram] >= rarest)
             vector = {
                 gram: (1 + math.log(count)) * (1 + math.log((1 + len(fit)) / (1 + df[gram])))
                 for gram, count in tf.items()
@@ -164,13 +164,18 @@ def test_the_cache_is_used_and_a_changed_text_is_not_served_stale(
     assert np.array_equal(changed, reduce_texts([*TEXTS[:5], TEXTS[5] + "."], TEXTS[:4], 1024))
 
 
-def test_among_many_texts_what_occurs_once_is_no_term() -> None:
-    texts = sentences(text.FEW_TEXTS + 1)
-    first, second = ([*texts[:-1], f"{texts[-1]} {rare}"] for rare in ("0123456", "987654321"))
-    assert text.reduce_texts(first, first, 8).tobytes() == text.reduce_texts(second, second, 8).tobytes()
-    few = texts[: text.FEW_TEXTS]
-    first, second = ([*few[:-1], f"{few[-1]} {rare}"] for rare in ("0123456", "987654321"))
-    assert text.reduce_texts(first, first, 8).tobytes() != text.reduce_texts(second, second, 8).tobytes()
+@pytest.mark.parametrize(("count", "rarest"), [(text.FEW_TEXTS, 1), (text.FEW_TEXTS + 1, 2)])
+def test_among_many_texts_what_occurs_once_is_no_term(count: int, rarest: int) -> None:
+    fit = sentences(count)
+    features = text.reduce_texts(fit[:20], fit, 300).astype(np.float64)
+    assert np.allclose(features @ features.T, gramian(fit[:20], fit, rarest), atol=1e-4)
+    assert not np.allclose(features @ features.T, gramian(fit[:20], fit, 3 - rarest), atol=1e-2)
+
+
+def test_a_character_pattern_must_be_in_one_of_a_thousand_train_texts_and_a_word_in_two() -> None:
+    fit = ["filler"] * 2995 + ["xyxy"] * 2 + ["wvwv"] * 3
+    word, rare_pattern, pattern = text.reduce_texts(["xyxy", "xyx", "wvw"], fit, 10)
+    assert word.any() and pattern.any() and not rare_pattern.any()
 
 
 def test_bits_do_not_depend_on_the_threads_that_libraries_would_use(
