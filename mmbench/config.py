@@ -52,9 +52,9 @@ class RunConfig(BaseModel):
     thresholds: Literal["fixed", "val"] = "fixed"
     training: Training = Training()
 
-    def run_hash(self, fingerprint: str) -> str:
-        """Eight hex digits over these settings and the data's fingerprint; what they leave out extends a run."""
-        return digest([json.dumps(self.model_dump(mode="json"), sort_keys=True), fingerprint])[:8]
+    def run_hash(self, fingerprints: Iterable[str]) -> str:
+        """Eight hex digits over these settings and the fingerprints of data and encoders; what is left out extends it."""
+        return digest([json.dumps(self.model_dump(mode="json"), sort_keys=True), *fingerprints])[:8]
 
 
 class Settings(BaseModel):

@@ -11,7 +11,7 @@ import numpy as np
 from mmbench.config import RunConfig, Settings, Training
 from mmbench.contracts import Dataset, LoadRequest, Protocol, Task
 from mmbench.errors import UsageError, unknown
-from mmbench.features import check
+from mmbench.features import check, fingerprint
 from mmbench.locate import cache_folder, find_data
 from mmbench.methods import Method, select
 from mmbench.plugins import Registry
@@ -38,7 +38,7 @@ class Request:
 class Plan:
     """What a run will do.
 
-    ``cells`` are all cells asked for, ``todo`` those that have to be run; ``lines`` are what the user should know of
+    ``features`` are the fingerprints of the encoders by modality, ``cells`` are all cells asked for, ``todo`` those that have to be run; ``lines`` are what the user should know of
     the planning (methods left out, cells run again).
     """
 
@@ -47,6 +47,7 @@ class Plan:
     protocol: Protocol
     dataset: Dataset
     config: RunConfig
+    features: dict[str, str]
     folder: RunFolder
     methods: dict[str, Method]
     seeds: tuple[int, ...]
@@ -169,7 +170,9 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         thresholds=settings.thresholds or "fixed",
         training=Training.model_validate(settings.training),
     )
-    name = f"{request.task}-{protocol.name}-{config.run_hash(dataset.fingerprint)}"
+    kinds = {m.name: m.kind for m in task.modalities}
+    features = {name: fingerprint(selector, kinds[name]) for name, selector in encoders.items()}
+    name = f"{request.task}-{protocol.name}-{config.run_hash([dataset.fingerprint, *features.values()])}"
     folder = RunFolder(request.out / folder_name(name))
     problems = [p.name for p in dataset.problems if set(p.concepts) & set(concepts)]
     cells = tuple(Cell(p, m.name, seed) for p in problems for m in methods for seed in seeds)
@@ -179,7 +182,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     if len(concepts) < len(dataset.concepts):
         overrides += (f"concepts={','.join(concepts)}",)
     return Plan(
-        request.task, task, protocol, dataset, config, folder, by_name, seeds, cells, todo,
+        request.task, task, protocol, dataset, config, features, folder, by_name, seeds, cells, todo,
         (*overrides, *registry.overrides), (*skipped, *changed),
     )  # fmt: skip
 
@@ -244,6 +247,7 @@ def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
         "config": plan.config.model_dump(mode="json"),
         "overrides": list(plan.overrides),
         "fingerprint": dataset.fingerprint,
+        "features": plan.features,
         "concepts": [
             {"name": c.name, "labels": list(c.labels), "kind": c.kind, "background": c.background} for c in concepts
         ],
