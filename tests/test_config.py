@@ -63,7 +63,7 @@ def test_a_file_holds_every_setting(toml: Callable[[str], Path]) -> None:
         toml(
             'protocol = "mt25"\nmethod = "all"\nseeds = "0-4"\nmodalities = "text"\nconcepts = "damage"\n'
             'data = "d"\nout = "o"\njobs = 2\nsplit_seed = 3\nthresholds = "val"\n'
-            '[encoders]\ntext = "tfidf-svd:dim=64"\n[task]\nlabels = "text"\n[training]\nepochs = 7\nlearning_rate = 1\n'
+            '[encoders]\ntext = "tfidf-svd:dim=64"\n[task]\nlabels = "text"\n[training]\nepochs = 7\nlearning_rate=1\n'
         )
     )
     assert settings.data == Path("d") and settings.out == Path("o")

@@ -11,7 +11,8 @@ from mmbench.features import Encoded
 from mmbench.features.cache import cached
 from mmbench.hashing import digest
 
-VERSION = 1
+VERSION = 2
+FARTHEST = 1e6  # standard deviations: what lies beyond is held there, so that no network overflows
 
 
 def encode(values: NDArray[np.float64], *, cache: Path, identity: list[str], fit_rows: NDArray[np.int64]) -> Encoded:
@@ -25,6 +26,8 @@ def _standardize(x: NDArray[np.float64], fit_rows: NDArray[np.int64]) -> NDArray
     train, known = np.where(finite, x, 0.0)[fit_rows], finite[fit_rows]
     count = np.maximum(known.sum(axis=0), 1)
     mean = train.sum(axis=0) / count
-    spread = np.sqrt((np.where(known, train - mean, 0.0) ** 2).sum(axis=0) / count)
-    spread[spread <= 1e-12 * np.maximum(np.abs(mean), 1)] = np.inf
-    return np.where(finite, (np.where(finite, x, 0.0) - mean) / spread, 0.0).astype(np.float32)
+    with np.errstate(over="ignore"):
+        spread = np.sqrt((np.where(known, train - mean, 0.0) ** 2).sum(axis=0) / count)
+        spread[spread <= 1e-12 * np.abs(mean)] = np.inf
+        standard = (np.where(finite, x, mean) - mean) / spread
+    return np.clip(standard, -FARTHEST, FARTHEST).astype(np.float32)
