@@ -154,6 +154,7 @@ def encode(
 
     chosen = parse(selector, kind)
     encoder = TABLE[chosen.name]
+    # Imported before the limit, which binds only the libraries that are loaded.
     module = import_module(f"mmbench.features.{encoder.module}")
     identity = [str(chosen), kind, str(module.VERSION), *(f"{p}={version(p)}" for p in encoder.packages)]
     if encoder.named:

@@ -1,7 +1,8 @@
 """The feature cache: arrays under the digest of everything they depend on.
 
 An entry is written to a temporary name, flushed and renamed, so that it exists whole or not at all, and processes that
-build the same entry at once do no harm. It carries the digest of its own values: what does not match is built again.
+build the same entry at once do no harm. It carries the digest of its key and values: what does not match is built
+again.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ def cached(cache: Path, key: str, build: Callable[[], NDArray[np.float32]]) -> N
         UsageError: the cache folder cannot be written.
     """
     path = cache / "features" / key[:2] / f"{key}.safetensors"
-    stored = _load(path)
+    stored = _load(path, key)
     if stored is not None:
         return stored
     values = np.ascontiguousarray(build(), dtype=np.float32)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, save({"values": values}, {"digest": digest([values])}))
+        _write(path, save({"values": values}, {"digest": digest([key, values])}))
     except OSError as error:
         raise UsageError(
             f"cannot write the feature cache {cache}: {error.strerror}; choose another folder with MMBENCH_CACHE"
@@ -41,7 +42,7 @@ def cached(cache: Path, key: str, build: Callable[[], NDArray[np.float32]]) -> N
     return values
 
 
-def _load(path: Path) -> NDArray[np.float32] | None:
+def _load(path: Path, key: str) -> NDArray[np.float32] | None:
     """The stored array, or None where there is none or its digest does not match."""
     try:
         with safe_open(path, framework="numpy") as file:
@@ -49,7 +50,7 @@ def _load(path: Path) -> NDArray[np.float32] | None:
             expected = (file.metadata() or {}).get("digest")
     except (OSError, SafetensorError, ValueError, KeyError):
         return None
-    return values if expected == digest([values]) else None
+    return values if expected == digest([key, values]) else None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -11,12 +11,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import hstack
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 
+from mmbench.errors import UsageError
 from mmbench.features import Encoded
 from mmbench.features.cache import cached
 from mmbench.hashing import digest
 
-VERSION = 1
+VERSION = 2
 RAREST = 3  # a term must be in so many train texts, where there are many
 MANY_TEXTS = 200
 
@@ -24,7 +28,11 @@ MANY_TEXTS = 200
 def encode(
     values: Sequence[str | None], *, cache: Path, identity: list[str], fit_rows: NDArray[np.int64], dim: int
 ) -> Encoded:
-    """Texts to (n, d), d the smallest of ``dim``, the train texts and their terms, less one; None becomes zeros."""
+    """Texts to (n, d), d the smallest of ``dim``, the train texts less one and their terms; None becomes zeros.
+
+    Raises:
+        UsageError: the train texts hold no term at all.
+    """
     texts = ["" if value is None else value for value in values]
     distinct = list(dict.fromkeys(texts))
     place = {text: row for row, text in enumerate(distinct)}
@@ -37,10 +45,6 @@ def encode(
 
 
 def _reduce(distinct: list[str], fit: NDArray[np.int64], dim: int) -> NDArray[np.float32]:
-    from scipy.sparse import hstack
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     texts = [html.unescape(text) for text in distinct]
     train = [texts[row] for row in fit]
     views = []
@@ -52,11 +56,19 @@ def _reduce(distinct: list[str], fit: NDArray[np.int64], dim: int) -> NDArray[np
             min_df=RAREST if len(train) > MANY_TEXTS else 1,
             dtype=np.float32,
         )
-        vectorizer.fit(train)
+        try:
+            vectorizer.fit(train)
+        except ValueError:  # no term is in enough texts
+            continue
         views.append(vectorizer.transform(texts))
+    if not views:
+        raise UsageError(
+            f"encoder tfidf-svd finds no word in the {len(train)} train texts: "
+            "leave this modality out with --modalities"
+        )
     terms = hstack(views).tocsr()
-    components = max(1, min(dim, len(train) - 1, terms.shape[1] - 1))
-    svd = TruncatedSVD(components, random_state=0, n_iter=4)
-    svd.fit(terms[fit])
+    components = max(1, min(dim, len(train) - 1, terms.shape[1]))
+    with np.errstate(divide="ignore", invalid="ignore"):  # the share of variance that one text explains
+        svd = TruncatedSVD(components, random_state=0, n_iter=4).fit(terms[fit])
     reduced: NDArray[np.float32] = svd.transform(terms).astype(np.float32)
     return reduced

@@ -25,9 +25,10 @@ def _standardize(x: NDArray[np.float64], fit_rows: NDArray[np.int64]) -> NDArray
     finite = np.isfinite(x)
     train, known = np.where(finite, x, 0.0)[fit_rows], finite[fit_rows]
     count = np.maximum(known.sum(axis=0), 1)
-    mean = train.sum(axis=0) / count
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = train.sum(axis=0) / count
         spread = np.sqrt((np.where(known, train - mean, 0.0) ** 2).sum(axis=0) / count)
         spread[spread <= 1e-12 * np.abs(mean)] = np.inf
         standard = (np.where(finite, x, mean) - mean) / spread
-    return np.clip(standard, -FARTHEST, FARTHEST).astype(np.float32)
+    held: NDArray[np.float64] = np.clip(np.nan_to_num(standard, nan=0.0), -FARTHEST, FARTHEST)
+    return held.astype(np.float32)

@@ -93,7 +93,6 @@ def test_a_column_or_a_modality_that_is_missing_throughout_is_zero(tmp_path: Pat
     encoded = standardize(tmp_path, x, list(range(10)))
     assert (encoded[:, :2] == 0).all() and encoded[:, 2:].any()
     assert (standardize(tmp_path, np.full((5, 3), np.nan), [0, 1]) == np.zeros((5, 3))).all()
-    assert standardize(tmp_path, np.empty((0, 3)), []).shape == (0, 3)
 
 
 def test_one_train_row_gives_zeros(tmp_path: Path, x: np.ndarray) -> None:
@@ -103,8 +102,12 @@ def test_one_train_row_gives_zeros(tmp_path: Path, x: np.ndarray) -> None:
 def test_extreme_values_stay_finite(tmp_path: Path, x: np.ndarray) -> None:
     x[15] = 1e300
     x[3, 0], x[4, 0] = 1e200, -1e200
-    encoded = standardize(tmp_path, x, list(range(10)))
+    x[:4, 1] = np.finfo(np.float64).max
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoded = standardize(tmp_path, x, list(range(10)))
     assert np.isfinite(encoded).all()
+    assert encoded[15, 2] == encoded[15, 3] >= 1e3
 
 
 def test_whole_numbers_and_booleans_are_numbers(tmp_path: Path) -> None:
@@ -120,4 +123,4 @@ def test_nothing_stale(tmp_path: Path, x: np.ndarray) -> None:
     assert standardize(tmp_path, x, [0, 1, 3]).tobytes() != first.tobytes()
     x[9, 3] = np.nextafter(x[9, 3], np.inf) + 1e-3
     assert standardize(tmp_path, x, [0, 1, 2]).tobytes() != first.tobytes()
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 3
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
