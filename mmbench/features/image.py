@@ -20,7 +20,7 @@ from mmbench.features import Encoded
 from mmbench.features.cache import cached
 from mmbench.hashing import digest
 
-VERSION = 1
+VERSION = 2
 SIDE = 128
 LARGEST_PIXELS = 100_000_000
 
@@ -37,14 +37,17 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 if image.width * image.height > LARGEST_PIXELS:
                     raise UnreadableImageError(f"{image.width} x {image.height} pixels are too many")
                 image.load()
                 upright = ImageOps.exif_transpose(image)
-                if upright.mode in ("I", "I;16", "I;16B", "F"):
-                    grey = np.asarray(upright, dtype=np.float64)
+                if upright.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+                    grey = np.asarray(upright, dtype=np.float64) / 257
+                    upright = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+                elif upright.mode == "F":  # of no fixed range
+                    grey = np.nan_to_num(np.asarray(upright, dtype=np.float64))
                     span = max(float(grey.max() - grey.min()), 1e-12)
                     upright = Image.fromarray(((grey - grey.min()) / span * 255).astype(np.uint8))
                 if upright.mode in ("P", "LA", "PA") or "transparency" in upright.info:
@@ -61,10 +64,9 @@ def open_image(path: Path) -> Image.Image:
         raise UnreadableImageError("no such file") from None
     except UnidentifiedImageError:
         raise UnreadableImageError("it is not an image") from None
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError) as error:
-        raise UnreadableImageError(
-            f"it cannot be decoded ({str(error).splitlines()[0] or type(error).__name__})"
-        ) from None
+    except Exception as error:  # decoders raise what they like: struct.error, zlib.error, KeyError, …
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"it cannot be decoded ({reason})") from None
 
 
 def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str]) -> Encoded:
