@@ -9,7 +9,6 @@ Only safetensors weights are loaded, and no code from a checkpoint is ever execu
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,8 @@ from mmbench.features.cache import cached
 from mmbench.features.image import encode_files
 from mmbench.hashing import digest
 
-VERSION = 1
+VERSION = 2
+FULL_LENGTH = ("siglip", "siglip2")  # trained on padded texts: they read the vector off the last place
 
 
 def encode(
@@ -119,7 +119,7 @@ def _load(name: str, folder: Path, what: str = "AutoModel") -> Any:
     options = {"use_safetensors": True, "dtype": torch.float32} if what == "AutoModel" else {}
     try:
         loaded = getattr(transformers, what).from_pretrained(folder, trust_remote_code=False, **options)
-    except (OSError, ValueError, ImportError, KeyError, json.JSONDecodeError) as error:
+    except Exception as error:  # safetensors, tokenizers and torch raise their own on a damaged file
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"checkpoint '{name}' cannot be loaded as {what} (safetensors only): {first}") from None
     return loaded.eval() if what == "AutoModel" else loaded
@@ -128,14 +128,27 @@ def _load(name: str, folder: Path, what: str = "AutoModel") -> Any:
 def encode_texts(
     model: Any, tokenizer: Any, texts: list[str], pool: str, max_length: int, batch_size: int
 ) -> NDArray[np.float32]:
-    """Texts to (n, d), in batches of like length, returned in the order given."""
+    """Texts to (n, d), in batches of like length, returned in the order given.
+
+    A text is cut to ``max_length`` tokens, and to what the tokenizer and the model's positions allow.
+    """
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_length
+    max_length = min(max_length, tokenizer.model_max_length, places)
+    padding: bool | str = True
+    if model.config.model_type in FULL_LENGTH:
+        max_length, padding = places, "max_length"
     lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]]
     order = np.argsort(lengths, kind="stable")
     rows: list[NDArray[np.float32] | None] = [None] * len(texts)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         batch = tokenizer(
-            [texts[row] for row in chosen], padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+            [texts[row] for row in chosen],
+            padding=padding,
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=padding is True,
+            return_tensors="pt",
         )
         with torch.no_grad():
             pooled = pool_text(model, dict(batch), pool)
@@ -148,11 +161,18 @@ def pool_text(model: Any, batch: dict[str, Tensor], pool: str) -> Tensor:
     """One vector a text, (B, d)."""
     if pool == "auto" and hasattr(model, "get_text_features"):
         return _joint(model.get_text_features(**batch))
-    output = model(**batch)
+    output = getattr(model, "text_model", model)(**batch)
     if pool == "pooler":
-        pooled: Tensor = output.pooler_output
-        return pooled
-    return pool_tokens(output.last_hidden_state, batch["attention_mask"].bool(), "mean" if pool == "auto" else pool)
+        return _pooler(output)
+    mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+    return pool_tokens(output.last_hidden_state, mask, "mean" if pool == "auto" else pool)
+
+
+def _pooler(output: Any) -> Tensor:
+    pooled: Tensor | None = getattr(output, "pooler_output", None)
+    if pooled is None:
+        raise UsageError("encoder hf was given pool=pooler, but this checkpoint has no pooling layer: use pool=mean")
+    return pooled.flatten(1)
 
 
 def _joint(features: Any) -> Tensor:
@@ -177,12 +197,12 @@ def _images(model: Any, processor: Any, images: list[Image.Image], pool: str) ->
         if hasattr(model, "get_image_features") and pool == "auto":
             features = _joint(model.get_image_features(pixel_values=pixels))
         else:
-            output = model(pixel_values=pixels)
+            output = getattr(model, "vision_model", model)(pixel_values=pixels)
             hidden = output.last_hidden_state
             if hidden.ndim == 4:
-                features = output.pooler_output.flatten(1) if pool in ("auto", "pooler") else _map(hidden, pool)
+                features = _pooler(output) if pool in ("auto", "pooler") else _map(hidden, pool)
             elif pool == "pooler":
-                features = output.pooler_output
+                features = _pooler(output)
             else:
                 everywhere = torch.ones(hidden.shape[:2], dtype=torch.bool)
                 features = pool_tokens(hidden, everywhere, "cls" if pool == "auto" else pool)
@@ -192,4 +212,6 @@ def _images(model: Any, processor: Any, images: list[Image.Image], pool: str) ->
 
 def _map(hidden: Tensor, pool: str) -> Tensor:
     """A feature map (B, C, H, W) to (B, C)."""
+    if pool == "cls":
+        raise UsageError("encoder hf was given pool=cls, but this checkpoint is convolutional: use pool=mean or max")
     return hidden.amax(dim=(2, 3)) if pool == "max" else hidden.mean(dim=(2, 3))

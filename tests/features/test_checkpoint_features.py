@@ -449,3 +449,7 @@ def test_pool_pooler_where_there_is_none_is_one_line(tmp_path: Path) -> None:
     save_tokenizer(tmp_path / "distil")
     assert run(tmp_path, tmp_path / "distil", "text", TEXTS).values.shape == (len(TEXTS), 16)
     assert "pool" in refused(tmp_path, tmp_path / "distil", pool="pooler")
+
+
+def test_pool_cls_of_a_convolutional_network_is_one_line(tmp_path: Path, shelf: Any) -> None:
+    assert "convolutional" in refused(tmp_path, shelf("resnet")[0], "image", pool="cls")
