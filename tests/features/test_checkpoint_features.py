@@ -378,10 +378,12 @@ class Trap:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_pickle_is_refused_and_not_opened(tmp_path: Path, copy_of: Any) -> None:
+@pytest.mark.parametrize("harmless", [True, False])
+def test_a_pickle_is_refused_and_not_opened(tmp_path: Path, shelf: Any, copy_of: Any, harmless: bool) -> None:
     folder = copy_of("bert")
     (folder / "model.safetensors").unlink()
-    torch.save({"embeddings": Trap(tmp_path / "sprung")}, folder / "pytorch_model.bin")
+    weights = shelf("bert")[1].state_dict() if harmless else {"embeddings": Trap(tmp_path / "sprung")}
+    torch.save(weights, folder / "pytorch_model.bin")
     message = refused(tmp_path, folder)
     assert str(folder) in message and "safetensors" in message
     assert not (tmp_path / "sprung").exists()
