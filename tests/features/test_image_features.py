@@ -15,9 +15,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from mmbench.features import Encoded, encode
+from mmbench.features.image import SIDE
 
 GRADIENTS, COLOURS = slice(0, 324), slice(324, 412)
 GRID = slice(412, 428)
+HALVES = (slice(0, SIDE // 2), slice(SIDE // 2, SIDE))
 
 
 def hog_color(cache: Path, paths: Sequence[Path | None]) -> Encoded:
@@ -76,7 +78,7 @@ def scene(width: int = 96, height: int = 64) -> Image.Image:
 
 def test_a_uniform_picture_in_closed_form(album: Album) -> None:
     colour = (60, 200, 110)
-    vector = album.features(Image.new("RGB", (128, 128), colour))
+    vector = album.features(Image.new("RGB", (SIDE, SIDE), colour))
     assert (vector[GRADIENTS] == 0).all()
     hue, saturation, value = colorsys.rgb_to_hsv(*(part / 255 for part in colour))
     expected = np.zeros(22)
@@ -90,9 +92,9 @@ def test_a_uniform_picture_in_closed_form(album: Album) -> None:
 
 
 def test_colour_statistics_recomputed_by_hand(album: Album) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     vector = album.features(pixels)
-    quadrants = [pixels[:64, :64], pixels[:64, 64:], pixels[64:, :64], pixels[64:, 64:]]
+    quadrants = [pixels[rows, columns] for rows in HALVES for columns in HALVES]
     for quadrant, found in zip(quadrants, vector[COLOURS].reshape(4, 22), strict=True):
         hues, saturations, values = np.zeros(8), np.zeros(4), np.zeros(4)
         flat = quadrant.reshape(-1, 3) / 255
@@ -109,12 +111,12 @@ def test_colour_statistics_recomputed_by_hand(album: Album) -> None:
 
 def test_brightness_is_read_row_by_row(album: Album) -> None:
     levels = np.arange(16, dtype=np.uint8).reshape(4, 4) * 16
-    vector = album.features(np.kron(levels, np.ones((32, 32), dtype=np.uint8)))
+    vector = album.features(np.kron(levels, np.ones((SIDE // 4, SIDE // 4), dtype=np.uint8)))
     np.testing.assert_allclose(vector[GRID], levels.ravel() / 255, atol=1e-6)
 
 
 def test_gradients_point_where_brightness_changes(album: Album) -> None:
-    ramp = np.tile(np.arange(128, dtype=np.uint8), (128, 1))
+    ramp = np.tile(np.arange(SIDE, dtype=np.uint8), (SIDE, 1))
     across = album.features(ramp)[GRADIENTS].reshape(3, 3, 2, 2, 9)
     down = album.features(np.ascontiguousarray(ramp.T))[GRADIENTS].reshape(3, 3, 2, 2, 9)
     assert (across[..., 0] > 0.4).all() and (across[..., 1:] == 0).all()
@@ -124,7 +126,7 @@ def test_gradients_point_where_brightness_changes(album: Album) -> None:
 
 
 def test_gradients_do_not_see_the_sign_of_contrast(album: Album) -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, (128, 128), dtype=np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
     np.testing.assert_allclose(
         album.features(pixels)[GRADIENTS], album.features(255 - pixels)[GRADIENTS], rtol=1e-4, atol=1e-5
     )
