@@ -19,7 +19,7 @@ PRESETS = Path(__file__).resolve().parent / "presets"
 class Training(BaseModel):
     """How every network is trained: one budget for all methods."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     learning_rate: float = Field(default=1e-3, gt=0)
     batch_size: int = Field(default=64, ge=2)
@@ -82,7 +82,8 @@ def _settings(values: Mapping[str, Any], where: str) -> Settings:
     for key in values:
         if key not in Settings.model_fields:
             raise unknown(f"setting in {where}", key, Settings.model_fields)
-    for key in values.get("training", {}):
+    training = values.get("training", {})
+    for key in training if isinstance(training, Mapping) else ():
         if key not in Training.model_fields:
             raise unknown(f"setting in {where}", f"training.{key}", [f"training.{k}" for k in Training.model_fields])
     try:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +50,8 @@ def _constants(path: Path) -> dict[str, str]:
     """The top-level string constants of a Python source, read without executing it."""
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
+    except OSError as error:
+        raise UsageError(f"plug-in {path} cannot be read: {error.strerror}") from None
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"plug-in {path} is not valid Python: {error}") from None
     found: dict[str, str] = {}
@@ -83,10 +86,22 @@ def _files(folder: Path) -> Iterator[Path]:
     """Plug-in files of a folder: its ``.py`` files, and the ``__init__.py`` of its sub-folders."""
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
-            if path.suffix == ".py" and not path.name.startswith(("_", ".")):
-                yield path
-            elif (path / "__init__.py").is_file():
+            if (path / "__init__.py").is_file():
                 yield path / "__init__.py"
+            elif path.suffix == ".py" and not path.name.startswith(("_", ".")) and not path.is_dir():
+                yield path
+
+
+def _installed(module: str) -> Path:
+    """The source of an installed module, found without importing the packages above it."""
+    first, *rest = module.split(".")
+    spec = importlib.util.find_spec(first)
+    for part in rest:
+        inside = spec.submodule_search_locations if spec is not None else None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", inside) if spec is not None and inside is not None else None
+    if spec is None or not spec.has_location or spec.origin is None:
+        raise UsageError(f"installed plug-in {module} cannot be found: reinstall or remove the package it came with")
+    return Path(spec.origin)
 
 
 class Registry:
@@ -109,9 +124,7 @@ class Registry:
             self._scan(self.folder / "baselines", self.folder / "tasks", "folder")
         for group, task in (("mmbench.baselines", False), ("mmbench.tasks", True)):
             for entry in entry_points(group=group):
-                spec = importlib.util.find_spec(entry.module)
-                if spec is not None and spec.origin is not None:
-                    self._add(_read(Path(spec.origin), "installed", task))
+                self._add(_read(_installed(entry.module), "installed", task))
         for path in self.extra:
             if not path.is_file():
                 raise UsageError(f"--plugin {path}: no such file")
@@ -180,7 +193,8 @@ def load_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UsageError(f"plug-in {path} cannot be loaded: {type(error).__name__}: {error}") from error
+        told = " ".join(str(error).split())
+        raise UsageError(f"plug-in {path} cannot be loaded: {type(error).__name__}: {told}") from error
     return module
 
 

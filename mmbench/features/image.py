@@ -99,11 +99,13 @@ def open_image(data: bytes) -> Image.Image:
                     raise UnreadableImageError(f"{image.width} x {image.height} pixels are too many")
                 image.load()
                 return _rgb(ImageOps.exif_transpose(image))
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError:
         raise UnreadableImageError("it is not an image") from None
     except Image.DecompressionBombError:
         raise UnreadableImageError("it has too many pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError, TypeError) as error:
+    except Exception as error:  # decoders raise what they like: struct.error, zlib.error, KeyError, …
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UnreadableImageError(f"it cannot be decoded: {reason}") from None
 

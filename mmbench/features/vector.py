@@ -27,9 +27,10 @@ def standardize(x: NDArray[np.float64], fit_rows: NDArray[np.int64]) -> NDArray[
     filled = np.where(finite, x, 0.0)
     train, known = filled[fit_rows], finite[fit_rows]
     count = np.maximum(known.sum(axis=0), 1)
-    mean = train.sum(axis=0) / count
-    spread = np.sqrt((np.where(known, train - mean, 0.0) ** 2).sum(axis=0) / count)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = train.sum(axis=0) / count
+        spread = np.sqrt((np.where(known, train - mean, 0.0) ** 2).sum(axis=0) / count)
     highest, lowest = np.where(known, train, -np.inf).max(axis=0), np.where(known, train, np.inf).min(axis=0)
     spread[highest <= lowest] = np.inf
-    scaled = np.where(finite, (filled - mean) / spread, 0.0)
+    scaled = np.where(finite & np.isfinite(mean), (filled - np.where(np.isfinite(mean), mean, 0.0)) / spread, 0.0)
     return scaled.clip(-LARGEST, LARGEST).astype(np.float32)
