@@ -125,8 +125,8 @@ class ModalityWeights(nn.Module):
         elif attention == "linear":
             self.score = nn.Linear(width, 1)
 
-    def forward(self, views: Tensor) -> Tensor:
-        """The weight of each modality."""
+    def forward(self, views: Tensor, present: Tensor) -> Tensor:
+        """The weight of each modality; a softmax runs over those that are present."""
         if self.attention == "off":
             return torch.ones_like(views[..., 0])
         if self.attention == "linear":
@@ -138,7 +138,7 @@ class ModalityWeights(nn.Module):
             scores = grid.mean(-1)
         if self.activation == "leaky":
             return leaky_relu(scores)
-        return torch.sigmoid(scores) if self.activation == "sigmoid" else softmax(scores, dim=-1)
+        return torch.sigmoid(scores) if self.activation == "sigmoid" else masked_softmax(scores, present)
 
 
 class Graph(nn.Module):
@@ -154,7 +154,7 @@ class Graph(nn.Module):
 
     def levels(self, views: Tensor, present: Tensor) -> list[Level]:
         """All levels; the first holds the modalities themselves."""
-        w = self.weights(views)
+        w = self.weights(views, present)
         count = present.sum(1, keepdim=True).clamp(min=1)
         share = torch.where(present, w, torch.zeros_like(w))
         levels = [Level(views, views, w, w, present, (share.unsqueeze(-1) * views).sum(1) / count)]
