@@ -81,8 +81,8 @@ class GradientBalance(Strategy):
 
     def end_epoch(self, mean_losses: Tensor) -> None:
         """Set the weights anew so that all w_f l_f are equal, up to the clamp of their ratio."""
-        if self.rebalance:
-            seen = ~mean_losses.isnan()
+        seen = ~mean_losses.isnan()
+        if self.rebalance and seen.any():
             ratio = mean_losses[seen].max() / mean_losses[seen].clamp(min=SMALLEST_LOSS)
             ratio = ratio.clamp(max=LARGEST_RATIO)
             self.weights[seen] = self.weights[seen].sum() * ratio / ratio.sum()

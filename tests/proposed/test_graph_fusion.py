@@ -31,7 +31,7 @@ def everywhere(views: torch.Tensor) -> torch.Tensor:
     return torch.ones(views.shape[:2], dtype=torch.bool)
 
 
-# --- igfn against a scalar transcription of its reference algorithm -------------------------------------------------
+# --- igfn against a scalar transcription of its reference algorithm ------
 
 
 def leaky(x):
@@ -168,7 +168,7 @@ def test_number_of_vertices(modalities: int, pairs: str, strict: bool, at_level_
     assert combine_vertices(modalities, replace(settings, levels=2))[1] == []
 
 
-# --- graph against a functional transcription of the graph fusion network --------------------------------------------
+# --- graph against a functional transcription of the graph fusion network ------
 
 
 def gfn_by_hand(graph: Graph, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -254,7 +254,7 @@ def test_gfn_identical_inputs_share_their_weight() -> None:
     assert (beta[:, 0] - beta[:, 3]).abs().max() > 1e-6
 
 
-# --- what (1)-(7) imply ------------------------------------------------------------------------------------------------
+# --- what (1)-(7) imply ------
 
 READINGS = [
     Settings(),
@@ -362,7 +362,7 @@ def test_ordered_and_unordered_pairs_agree_with_symmetric_vertices() -> None:
     torch.testing.assert_close(ordered(views, everywhere(views)), graph(views, everywhere(views)))
 
 
-# --- missing modalities ------------------------------------------------------------------------------------------------
+# --- missing modalities ------
 
 
 @pytest.mark.parametrize("settings", READINGS, ids=lambda s: s.weight_activation + s.pairs + s.nodes + s.attention)
