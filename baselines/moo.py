@@ -25,6 +25,7 @@ PAPER_NAME = "БОО"
 
 Normalise = Literal["l2", "none", "loss", "loss+"]
 VANISHING = 1e-12
+SMALLEST_LOSS = 1e-8
 
 
 def min_norm(gramian: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -61,9 +62,13 @@ class MinNorm(Strategy):
         assert gramian is not None
         norms = gramian.diagonal().clamp(min=0).sqrt()
         moving = norms > VANISHING * norms.max()
-        scales = {"none": torch.ones_like(norms), "l2": norms, "loss": losses.detach().double()}
+        scales = {
+            "none": torch.ones_like(norms),
+            "l2": norms,
+            "loss": losses.detach().double().clamp(min=SMALLEST_LOSS),
+        }
         scales["loss+"] = scales["loss"] * norms
-        scale = torch.where(moving, scales[self.normalise], torch.ones_like(norms)).clamp(min=np.finfo(float).tiny)
+        scale = torch.where(moving, scales[self.normalise], torch.ones_like(norms))
         alpha = torch.from_numpy(min_norm((gramian / scale.outer(scale) * moving.outer(moving)).numpy()))
         if self.step == "rescaled":
             alpha = alpha / scale
