@@ -97,8 +97,8 @@ class Propagation(nn.Module):
     def mask(self, features: Tensor) -> Tensor:
         """m: (T, B, C) -> (T, B, C), a softmax over the tasks."""
         scores = self.attention(_side_by_side(features).unsqueeze(0)).squeeze(0)
-        by_task: Tensor = scores.unflatten(1, (len(features), -1)).transpose(0, 1)
-        return torch.softmax(by_task, dim=0)
+        mask: Tensor = torch.softmax(scores.unflatten(1, (len(features), -1)).transpose(0, 1), dim=0)
+        return mask
 
     def forward(self, features: Tensor) -> Tensor:
         """P."""
