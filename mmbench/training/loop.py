@@ -43,7 +43,8 @@ def train_network(
         DivergedError: a loss that is not finite.
     """
     settings = context.settings
-    weights = balanced_weights(objectives, train.targets) if settings.class_weights == "balanced" else None
+    balanced = settings.class_weights == "balanced"
+    weights = balanced_weights(objectives, train.targets, context.concepts) if balanced else None
     optimiser = torch.optim.Adam(
         [*network.parameters(), *strategy.parameters()],
         lr=settings.learning_rate,

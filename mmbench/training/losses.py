@@ -44,20 +44,25 @@ def list_objectives(
     return tuple(objectives)
 
 
-def balanced_weights(objectives: tuple[Objective, ...], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def balanced_weights(
+    objectives: tuple[Objective, ...], targets: Mapping[str, Tensor], concepts: tuple[Concept, ...]
+) -> dict[str, Tensor]:
     """Class weights N / (C N_c) by objective, as scikit-learn's ``balanced``: (K,), or (2,) of a label's 0 and 1.
 
     Raises:
         MmbenchError: a class without a training row, for which no weight exists.
     """
     weights = {}
+    classes = {concept.name: len(concept.labels) for concept in concepts}
     for objective in objectives:
         target = targets[objective.concept]
         if objective.index is not None:
             known = target[:, objective.index] if target.ndim == 2 else target
             hit = known == (1 if target.ndim == 2 else objective.index)
             target = torch.where(known == UNLABELLED, UNLABELLED, hit.long())
-        counts = torch.bincount(target[target != UNLABELLED], minlength=2)
+        counts = torch.bincount(
+            target[target != UNLABELLED], minlength=2 if objective.index is not None else classes[objective.concept]
+        )
         if (counts == 0).any():
             raise MmbenchError(f"class_weights=balanced: {objective.name} has a class without a training row")
         weights[objective.name] = counts.sum() / (len(counts) * counts.double())
