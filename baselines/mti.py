@@ -97,12 +97,11 @@ class Propagation(nn.Module):
     def mask(self, features: Tensor) -> Tensor:
         """m: (T, B, C) -> (T, B, C), a softmax over the tasks."""
         scores = self.attention(_side_by_side(features).unsqueeze(0)).squeeze(0)
-        mask: Tensor = torch.softmax(scores.unflatten(1, (len(features), -1)).transpose(0, 1), dim=0)
-        return mask
+        return torch.softmax(scores.unflatten(1, (len(features), -1)).transpose(0, 1), dim=0)
 
     def forward(self, features: Tensor) -> Tensor:
         """P."""
-        shared = self.reduce(_side_by_side(self.mask(features) * features).unsqueeze(0)).expand_as(features)
+        shared: Tensor = self.reduce(_side_by_side(self.mask(features) * features).unsqueeze(0)).expand_as(features)
         excited: Tensor = torch.sigmoid(self.excite(relu(self.squeeze(shared))))
         return shared * excited + features
 
