@@ -151,7 +151,7 @@ def test_a_suite_with_an_absent_modality_leaves_that_row_out() -> None:
 
 
 def test_nothing_that_can_run_is_an_error() -> None:
-    with pytest.raises(UsageError, match="no method that can run.*at least 2"):
+    with pytest.raises(UsageError, match=r"no method that can run.*at least 2"):
         select("all", REGISTRY, ("text",), ("igfn+dmtl",))
     with pytest.raises(UsageError, match="names no method"):
         chosen(" , ")

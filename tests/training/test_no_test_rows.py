@@ -117,6 +117,7 @@ def test_poisoned_test_rows_change_nothing(selector: str, small, tmp_path: Path)
     assert equal(outcome(selector, clean, small), outcome(selector, poisoned, small))
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_the_same_poison_in_validation_is_noticed(small, tmp_path: Path) -> None:
     """A control: the comparison above can tell."""
     clean, poisoned = ready(dataset(), tmp_path), ready(poison(dataset(), "val"), tmp_path)
