@@ -61,7 +61,7 @@ class GradientBalance(Strategy):
 
     def combine(self, losses: Tensor, active: Tensor, gramian: Tensor | None) -> Tensor:
         """sum_f w_f L_f with the current weights; then w takes its own step."""
-        used = self.weights[active].clone()
+        used = self.weights[active]
         if gramian is not None:
             self._step(losses.detach().double(), active, gramian.diagonal().clamp(min=0).sqrt())
         return (used.to(losses.dtype) * losses).sum()

@@ -184,7 +184,6 @@ class Graph(nn.Module):
         weights = masked_softmax(q, both)
         stacked = torch.stack([nodes[:, first], nodes[:, second]], dim=2)
         joined = join(stacked.flatten(0, 1)).unflatten(0, stacked.shape[:2])
-        joined = joined * both.unsqueeze(-1)
         weighted = weights.unsqueeze(-1) * joined
         handed_on = joined
         if self.settings.nodes == "weighted":

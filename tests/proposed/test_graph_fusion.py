@@ -136,6 +136,8 @@ def test_igfn_is_the_reference_algorithm(modalities: int, options: dict) -> None
         strict_trimodal=options.get("strict", False),
     )
     views = 1.5 * torch.randn(2, modalities, 5)
+    fusion.graph.weights.point.bias.data.fill_(0.1)  # so that both sides of B's LeakyReLU are met
+    assert (fusion.graph.weights.point(functional.leaky_relu(fusion.graph.weights.wide(views.unsqueeze(1)))) < 0).any()
     state = {name: value.numpy() for name, value in fusion.graph.state_dict().items()}
     fused = fusion(views, everywhere(views)).detach().numpy()
     levels = fusion.graph.levels(views, everywhere(views))

@@ -139,6 +139,16 @@ def test_same_seed_same_bits(selector: str, small) -> None:
     assert not same_bits(one, other)
 
 
+def test_dropout_does_not_depend_on_what_was_drawn_before(small) -> None:
+    trained = []
+    for draws in (0, 5):
+        network, strategy, objectives = network_of("concat+equal", small, dropout=0.5)
+        torch.rand(draws)
+        train_network(network, strategy, objectives, small.examples(41), small.examples(20), small.context())
+        trained.append(network)
+    assert same_bits(*trained)
+
+
 @pytest.mark.parametrize("fusion", ["concat", "igfn"])
 def test_dmtl_without_its_own_parts_trains_as_gradnorm(fusion: str, small) -> None:
     bare = f"{fusion}+dmtl:beta=0:class_ratio=off:rebalance=off"
@@ -368,6 +378,52 @@ def test_a_learned_mixture_leaves_the_branches_as_they_would_be(small) -> None:
     theirs = mixed.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in plain.state_dict().items())
     assert mixed.fusion.scores.abs().max() > 0
+
+
+def test_a_learned_mixture_adds_its_own_loss_once(small) -> None:
+    network, _, objectives = network_of("late:mode=weighted+equal", small)
+    plain, _, _ = network_of("late+equal", small)
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if k != "fusion.scores"})
+    batch = small.examples(12)
+    output = network(batch.inputs)
+    losses, _ = _losses(network, output, batch, objectives, 0.0, None)
+    branches, _ = _losses(plain, plain(batch.inputs), batch, objectives, 0.0, None)
+    mixture, _ = objective_losses(output.logits, batch.targets, objectives)
+    torch.testing.assert_close(losses, branches + mixture)
+
+
+def test_what_is_missing_is_zero_after_encoding(small) -> None:
+    network, _, _ = network_of("concat+equal", small)
+    inputs = small.examples(12, missing=0.5).inputs
+    seen = []
+    network.fusion.register_forward_pre_hook(lambda module, given: seen.append(given))
+    network(inputs)
+    views, present = seen[0]
+    assert present.tolist() == torch.stack([inputs.present["x"], inputs.present["y"]], 1).tolist()
+    assert (views[~present] == 0).all() and (views[present].abs().sum(1) > 0).all()
+
+
+def test_the_strategy_hears_mean_losses_over_the_batches_that_had_a_label(small, monkeypatch) -> None:
+    network, strategy, objectives = network_of("concat+equal", small)
+    part = small.examples(48, unlabelled=0.0)
+    part.targets["useful"][5:] = -1  # so that some batches have no label of it
+    part.targets["kinds"][:] = -1
+    seen, heard = [], []
+    monkeypatch.setattr(strategy, "end_epoch", heard.append)
+    monkeypatch.setattr(
+        strategy, "combine", lambda losses, active, _: seen.append((losses.tolist(), active.tolist())) or losses.sum()
+    )
+    context = small.context(epochs=1, batch_size=4)
+    history = train_network(network, strategy, objectives, part, part, context)
+    by_place: dict[int, list[float]] = {}
+    for losses, active in seen:
+        for place, loss in zip(active, losses, strict=True):
+            by_place.setdefault(place, []).append(loss)
+    assert set(by_place) == {0, 3} and len(by_place[0]) == 12 > len(by_place[3])
+    for place, losses in by_place.items():
+        assert heard[0][place].item() == pytest.approx(sum(losses) / len(losses))
+    assert heard[0][[1, 2]].isnan().all()
+    assert history["train"][0][1:3] == [None, None]
 
 
 def test_uncertainty_trains_its_variances(small) -> None:
