@@ -53,7 +53,7 @@ class RunConfig(BaseModel):
     training: Training = Training()
 
     def run_hash(self, fingerprints: Iterable[str]) -> str:
-        """Eight hex digits over these settings and the fingerprints of data and encoders; what is left out extends it."""
+        """Eight hex digits over these settings and the fingerprints of data and encoders; all else extends a run."""
         return digest([json.dumps(self.model_dump(mode="json"), sort_keys=True), *fingerprints])[:8]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -68,10 +69,15 @@ def _show(value: object) -> str:
 
 def _value(plugin: str, name: str, annotation: Any, text: str) -> object:
     try:
-        return TypeAdapter(annotation).validate_python(text)
+        value: object = TypeAdapter(annotation).validate_python(text)
     except ValidationError as error:
         expected = error.errors()[0]["msg"]
         raise UsageError(f"parameter {name} of {plugin} was given '{text}': {expected}") from None
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise UsageError(f"parameter {name} of {plugin} was given '{text}': Input should be a finite number")
+        value += 0.0  # -0 is 0
+    return value
 
 
 def _parse_part(text: str, registry: Registry, modalities: Sequence[str]) -> list[Part]:

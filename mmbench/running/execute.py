@@ -50,6 +50,8 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     """
     torch.set_num_threads(1)
     method = place.methods[cell.method]
+    for part in method.parts:  # the limit below binds only the libraries that are loaded by then
+        place.registry.load(part.plugin, part.kind)
     record: dict[str, Any] = {
         "problem": cell.problem,
         "method": cell.method,

@@ -38,8 +38,8 @@ class Request:
 class Plan:
     """What a run will do.
 
-    ``features`` are the fingerprints of the encoders by modality, ``cells`` are all cells asked for, ``todo`` those that have to be run; ``lines`` are what the user should know of
-    the planning (methods left out, cells run again).
+    ``features`` are the fingerprints of the encoders by modality, ``cells`` all cells asked for, ``todo`` those that have
+    to be run; ``lines`` are what the user should know of the planning (methods left out, cells run again).
     """
 
     name: str

@@ -126,9 +126,10 @@ class NetworkModel(Model):
         objectives = list_objectives(context.concepts, train.targets, context.settings.objectives)
         separate = self.make_strategy(objectives).separate
         groups = [(objective,) for objective in objectives] if separate else [objectives]
+        shared = tuple(replace(c, kind="multilabel") for c in context.concepts) if self.by_label else context.concepts
         histories = []
         for group in groups:
-            concepts, local = _narrow(group[0], context.concepts) if separate else (context.concepts, group)
+            concepts, local = _narrow(group[0], context.concepts) if separate else (shared, group)
             torch.manual_seed(derive_seed(context.seed, "init"))
             strategy = self.make_strategy(local)
             names = self.modalities or tuple(train.inputs.values)
