@@ -124,9 +124,17 @@ def _distinct_cells(
     distinct = {}
     for number, cells in enumerate(methods):
         for place, cell in enumerate(cells):
-            if place == 0 or not np.array_equal(cell[0].scores, cells[0][0].scores):
+            if place == 0 or not _same(cell, cells[0]):
                 distinct[number, place] = cell
     return distinct
+
+
+def _same(first: tuple[Predictions, Array | None], second: tuple[Predictions, Array | None]) -> bool:
+    """Whether two cells have equal scores and equal thresholds."""
+    thresholds = first[1] is second[1] or (
+        first[1] is not None and second[1] is not None and np.array_equal(first[1], second[1])
+    )
+    return thresholds and np.array_equal(first[0].scores, second[0].scores)
 
 
 def _over_seeds(

@@ -119,13 +119,14 @@ def rank(scores: Array, truth: NDArray[np.bool_]) -> Ranking:
 def from_ranking(ranking: Ranking, weights: Array) -> tuple[Array, Array]:
     """Average precision and ROC-AUC of one label under row weights (R, n): (R,) each.
 
-    nan where no positive row (and for ROC-AUC no negative one) has weight. Equal scores share one threshold.
+    nan where no positive row (and for ROC-AUC no negative one) has weight. Equal scores share one threshold. A
+    resample gets the same bits however many come with it: sums run along rows that lie together in memory.
     """
-    w = weights[:, ranking.order]
+    w = np.take(weights, ranking.order, axis=1)
     positives = np.cumsum(w * ranking.positive, axis=1)
     total = np.cumsum(w, axis=1)
     if len(ranking.ends) < len(ranking.order):
-        positives, total = positives[:, ranking.ends], total[:, ranking.ends]
+        positives, total = np.take(positives, ranking.ends, axis=1), np.take(total, ranking.ends, axis=1)
     gained = np.diff(positives, axis=1, prepend=0.0)
     all_positive, all_negative = positives[:, -1], total[:, -1] - positives[:, -1]
     precision = np.divide(positives, total, out=np.zeros_like(total), where=total > 0)
@@ -141,15 +142,15 @@ def from_ranking(ranking: Ranking, weights: Array) -> tuple[Array, Array]:
 def from_rankings(rankings: Sequence[Ranking], weights: Array) -> dict[str, Array]:
     """The score metrics under row weights (R, n): (R,) each."""
     pairs = [from_ranking(ranking, weights) for ranking in rankings]
-    precision, auc = (np.stack(values) for values in zip(*pairs, strict=True))
-    return {"map": _mean_known(precision), "map_strict": np.nan_to_num(precision).mean(0), "roc_auc": _mean_known(auc)}
+    precision, auc = (np.stack(values, axis=1) for values in zip(*pairs, strict=True))
+    return {"map": _mean_known(precision), "map_strict": np.nan_to_num(precision).mean(1), "roc_auc": _mean_known(auc)}
 
 
 def _mean_known(values: Array) -> Array:
-    """The mean over axis 0 of what is not nan; nan where nothing is left."""
+    """The mean over axis 1 of what is not nan; nan where nothing is left."""
     known = ~np.isnan(values)
-    undefined = np.full(values.shape[1], np.nan)
-    mean: Array = np.divide(np.where(known, values, 0).sum(0), known.sum(0), out=undefined, where=known.any(0))
+    undefined = np.full(len(values), np.nan)
+    mean: Array = np.divide(np.where(known, values, 0).sum(1), known.sum(1), out=undefined, where=known.any(1))
     return mean
 
 
@@ -167,7 +168,7 @@ def compute(predictions: Predictions, thresholds: Array | None = None) -> dict[s
     values = from_counts(counts, predictions.concept.kind == "exclusive")
     values |= from_rankings(rankings_of(predictions), np.ones((1, n)))
     support = predictions.truth.sum(axis=0)
-    used = dict.fromkeys(METRICS, k)
+    used = dict.fromkeys(METRICS, int(k))
     used["map"] = int((support > 0).sum())
     used["roc_auc"] = int(((support > 0) & (support < n)).sum())
     return {
