@@ -151,7 +151,7 @@ def _over_seeds(
 
 
 def interval(replicates: Array, level: float = 0.95) -> tuple[float, float] | None:
-    """Percentile interval of (replicates,); None where a replicate is not defined or all are one value by one group."""
+    """Percentile interval of (replicates,); None where there is none or one is not defined."""
     if len(replicates) == 0 or np.isnan(replicates).any():
         return None
     tail = (1 - level) / 2
