@@ -141,6 +141,7 @@ def test_the_same_bits_for_other_chunks(monkeypatch, entries, k, ties):
     draws = Draws(15, 5, 40)
     whole = replicates(methods, groups, draws)
     monkeypatch.setattr(bootstrap, "CHUNK_ENTRIES", entries)
+    monkeypatch.setattr(bootstrap, "RANKING_ENTRIES", entries // 2)
     for first, second in zip(whole, replicates(methods, groups, draws), strict=True):
         for name in METRICS:
             np.testing.assert_array_equal(first[name], second[name], err_msg=name)
