@@ -18,6 +18,7 @@ from mmbench.evaluation.predictions import Predictions
 Array = NDArray[np.float64]
 FEWEST_CROSSED_SEEDS = 5
 CHUNK_ENTRIES = 4_000_000
+RANKING_ENTRIES = 25_000  # what a ranking touches many times over stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ def ranking_replicates(
     collected = {
         name: np.empty((draws.n_replicates, len(rankings))) for name, m in METRICS.items() if m.needs == "scores"
     }
-    small = max(1, CHUNK_ENTRIES // max(len(groups), 1))
+    small = max(1, RANKING_ENTRIES // max(len(groups), 1))
     for rows, weights in draws.groups():
         for start in range(0, len(weights), small):
-            by_row = weights[start : start + small, groups]
+            by_row = np.take(weights[start : start + small], groups, axis=1)
             here = slice(rows.start + start, rows.start + start + len(by_row))
             for column, ranking in enumerate(rankings):
                 for name, value in from_rankings(ranking, by_row).items():
@@ -124,9 +125,17 @@ def _distinct_cells(
     distinct = {}
     for number, cells in enumerate(methods):
         for place, cell in enumerate(cells):
-            if place == 0 or not np.array_equal(cell[0].scores, cells[0][0].scores):
+            if place == 0 or not _same(cell, cells[0]):
                 distinct[number, place] = cell
     return distinct
+
+
+def _same(first: tuple[Predictions, Array | None], second: tuple[Predictions, Array | None]) -> bool:
+    """Whether two cells have equal scores and equal thresholds."""
+    thresholds = first[1] is second[1] or (
+        first[1] is not None and second[1] is not None and np.array_equal(first[1], second[1])
+    )
+    return thresholds and np.array_equal(first[0].scores, second[0].scores)
 
 
 def _over_seeds(
@@ -143,7 +152,7 @@ def _over_seeds(
 
 
 def interval(replicates: Array, level: float = 0.95) -> tuple[float, float] | None:
-    """Percentile interval of (replicates,); None where a replicate is not defined or all are one value by one group."""
+    """Percentile interval of (replicates,); None where there is none or one is not defined."""
     if len(replicates) == 0 or np.isnan(replicates).any():
         return None
     tail = (1 - level) / 2

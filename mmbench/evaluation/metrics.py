@@ -35,7 +35,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A value, None where it is not defined, and over how many labels it was averaged."""
+    """A value, None where it is not defined, and how many labels have a positive row (for ROC-AUC also a negative one).
+
+    ``map`` and ``roc_auc`` average over these labels, the others over all declared ones.
+    """
 
     value: float | None
     n_labels_used: int
@@ -119,13 +122,14 @@ def rank(scores: Array, truth: NDArray[np.bool_]) -> Ranking:
 def from_ranking(ranking: Ranking, weights: Array) -> tuple[Array, Array]:
     """Average precision and ROC-AUC of one label under row weights (R, n): (R,) each.
 
-    nan where no positive row (and for ROC-AUC no negative one) has weight. Equal scores share one threshold.
+    nan where no positive row (and for ROC-AUC no negative one) has weight. Equal scores share one threshold. A
+    resample gets the same bits however many come with it: sums run along rows that lie together in memory.
     """
-    w = weights[:, ranking.order]
+    w = np.take(weights, ranking.order, axis=1)
     positives = np.cumsum(w * ranking.positive, axis=1)
     total = np.cumsum(w, axis=1)
     if len(ranking.ends) < len(ranking.order):
-        positives, total = positives[:, ranking.ends], total[:, ranking.ends]
+        positives, total = np.take(positives, ranking.ends, axis=1), np.take(total, ranking.ends, axis=1)
     gained = np.diff(positives, axis=1, prepend=0.0)
     all_positive, all_negative = positives[:, -1], total[:, -1] - positives[:, -1]
     precision = np.divide(positives, total, out=np.zeros_like(total), where=total > 0)
@@ -141,15 +145,15 @@ def from_ranking(ranking: Ranking, weights: Array) -> tuple[Array, Array]:
 def from_rankings(rankings: Sequence[Ranking], weights: Array) -> dict[str, Array]:
     """The score metrics under row weights (R, n): (R,) each."""
     pairs = [from_ranking(ranking, weights) for ranking in rankings]
-    precision, auc = (np.stack(values) for values in zip(*pairs, strict=True))
-    return {"map": _mean_known(precision), "map_strict": np.nan_to_num(precision).mean(0), "roc_auc": _mean_known(auc)}
+    precision, auc = (np.stack(values, axis=1) for values in zip(*pairs, strict=True))
+    return {"map": _mean_known(precision), "map_strict": np.nan_to_num(precision).mean(1), "roc_auc": _mean_known(auc)}
 
 
 def _mean_known(values: Array) -> Array:
-    """The mean over axis 0 of what is not nan; nan where nothing is left."""
+    """The mean over axis 1 of what is not nan; nan where nothing is left."""
     known = ~np.isnan(values)
-    undefined = np.full(values.shape[1], np.nan)
-    mean: Array = np.divide(np.where(known, values, 0).sum(0), known.sum(0), out=undefined, where=known.any(0))
+    undefined = np.full(len(values), np.nan)
+    mean: Array = np.divide(np.where(known, values, 0).sum(1), known.sum(1), out=undefined, where=known.any(1))
     return mean
 
 
@@ -160,15 +164,15 @@ def rankings_of(predictions: Predictions) -> list[Ranking]:
 
 def compute(predictions: Predictions, thresholds: Array | None = None) -> dict[str, MetricValue]:
     """Every metric of one concept; None where it is not defined (no labelled row, a multi-label ``hamming_single``)."""
-    n, k = predictions.truth.shape
+    n = len(predictions.truth)
     if n == 0:
         return {name: MetricValue(None, 0) for name in METRICS}
     counts = row_counts(predictions, thresholds).sum(axis=0, keepdims=True)
     values = from_counts(counts, predictions.concept.kind == "exclusive")
     values |= from_rankings(rankings_of(predictions), np.ones((1, n)))
     support = predictions.truth.sum(axis=0)
-    used = {"map": int((support > 0).sum()), "roc_auc": int(((support > 0) & (support < n)).sum())}
-    used |= {name: k for name in METRICS if name not in used}
+    used = dict.fromkeys(METRICS, int((support > 0).sum()))
+    used["roc_auc"] = int(((support > 0) & (support < n)).sum())
     return {
         name: MetricValue(None if np.isnan(values[name][0]) else float(values[name][0]), used[name]) for name in METRICS
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,12 @@ from numpy.typing import NDArray
 
 from mmbench.contracts import Concept
 from mmbench.errors import MmbenchError
+
+# What NumPy, zipfile and zlib raise on a file that is cut off, overwritten or of another shape.
+UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, IndexError, EOFError, RuntimeError, OverflowError, MemoryError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,9 @@ def write_predictions(
     arrays: dict[str, NDArray[np.generic]] = {"id": ids, "group": groups, "split": split}
     for name in scores:
         arrays |= {f"scores/{name}": scores[name], f"targets/{name}": targets[name], f"mask/{name}": mask[name]}
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    if any(array.dtype.hasobject for array in arrays.values()):
+        raise TypeError("predictions hold strings and numbers, never Python objects")
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # its allow_pickle came after NumPy 2.1
 
 
 def read_predictions(path: Path, concepts: Sequence[Concept], split: Literal["val", "test"]) -> dict[str, Predictions]:
@@ -70,8 +79,10 @@ def read_predictions(path: Path, concepts: Sequence[Concept], split: Literal["va
                 target = file[f"targets/{concept.name}"][rows]
                 truth = target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1
                 scores = file[f"scores/{concept.name}"][rows]
+                if not truth.shape == scores.shape == (rows.sum(), len(concept.labels)):
+                    raise ValueError(f"scores of {concept.name} are {scores.shape}, its labels {truth.shape}")
                 found[concept.name] = Predictions(concept, ids[rows], groups[rows], scores, truth)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise MmbenchError(
             f"{path} is damaged ({type(error).__name__}): delete its folder, and the same command runs the cell again"
         ) from None

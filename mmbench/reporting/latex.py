@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mmbench.reporting.tables import Table
@@ -26,30 +27,36 @@ HEAD = r"""% Stands alone, or by \input in a document that loads booktabs and gr
 """
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"$\sim$", "^": r"\textasciicircum{}", "Δ": r"$\Delta$", "·": r"$\cdot$", "–": "--", "×": r"$\times$",
+    "~": r"$\sim$", "^": r"\textasciicircum{}", "Δ": r"$\Delta$", "·": r"$\cdot$", "×": r"$\times$",
     "≥": r"$\geq$", "≤": r"$\leq$", "<": r"$<$", ">": r"$>$", "…": r"\dots{}", "±": r"$\pm$", "|": r"\textbar{}",
 }  # fmt: skip
+NOT_IN_T1 = frozenset("ĦħĸĿŀŉŦŧſ")
 
 
 def escape(text: str) -> str:
     """Text with LaTeX's special characters escaped; what pdflatex cannot set is shown by its code point."""
-    return "".join(
-        SPECIAL.get(c) or (c if ord(c) < 0x250 else f"[U+{ord(c):04X}]") for c in text if c.isprintable() or c == " "
-    )
+    escaped = "".join(_escape(c) for c in " ".join(text.split()) if c.isprintable())
+    return re.sub("-(?=-)", "-{}", escaped).replace("–", "--")
+
+
+def _escape(c: str) -> str:
+    if c in SPECIAL:
+        return SPECIAL[c]
+    return c if (ord(c) < 0x180 and c not in NOT_IN_T1) or c == "–" else f"[U+{ord(c):04X}]"
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """All tables; each fits the line, with its notes in the caption."""
+    """All tables; each fits the line, with its notes below: a caption is measured on one line and must not be long."""
     return HEAD + "\n".join(_table(table) for table in tables) + "\\mmbenchend\n"
 
 
 def _table(table: Table) -> str:
-    caption = ". ".join(escape(part.rstrip(".")) for part in (table.title, *table.notes)) + "."
+    notes = "".join(f"{escape(note.rstrip('.'))}. " for note in table.notes).rstrip()
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
-        rf"\caption{{{caption}}}",
-        rf"\label{{tab:{''.join(c if c.isalnum() else '-' for c in table.name)}}}",
+        rf"\caption{{{escape(table.title)}}}",
+        rf"\label{{tab:{''.join(c if c.isascii() and c.isalnum() else '-' for c in table.name)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
         r"\toprule",
@@ -59,5 +66,8 @@ def _table(table: Table) -> str:
     for row in table.rows:
         cells = [rf"\underline{{{escape(e.text)}}}" if e.best else escape(e.text) for e in row]
         lines.append(" & ".join(cells) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    if notes:
+        lines += [r"\begin{flushleft}", r"\footnotesize", notes, r"\end{flushleft}"]
+    lines += [r"\end{table}", ""]
     return "\n".join(lines)

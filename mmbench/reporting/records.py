@@ -180,6 +180,10 @@ def _read(
     return rows
 
 
+def _n_replicates(metric: str) -> int:
+    return RANKING_REPLICATES if METRICS[metric].needs == "scores" else REPLICATES
+
+
 def _replicates(rows: list[Row], seeds: tuple[int, ...]) -> tuple[Draws, list[dict[str, NDArray[np.float64]]]]:
     """The replicates of every metric for rows with the same seeds and test set."""
     first = rows[0].cells[0][0]
@@ -205,7 +209,7 @@ def _concept_records(
         by_seeds[row.seeds].append(row)
     replicates: dict[str, dict[str, NDArray[np.float64]]] = {}
     kinds: dict[str, str] = {}
-    if len(rows[0].cells[0][0].ids):
+    if len(np.unique(rows[0].cells[0][0].groups)) > 1:  # one group shows nothing about others
         for seeds, alike in by_seeds.items():
             draws, made = _replicates(alike, seeds)
             for row, values in zip(alike, made, strict=True):
@@ -357,7 +361,7 @@ def _adjust(records: list[Record], info: dict[str, Any], reference: str | None) 
                 "unit": record["unit"],
                 "n": record["n_groups"],
                 "p": record["p_raw"],
-                "smallest_p": 2 / (REPLICATES + 1),
+                "smallest_p": 2 / (_n_replicates(primary) + 1),
             }
         ]
         if not info["task"]["generated"]:

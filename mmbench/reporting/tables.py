@@ -170,7 +170,12 @@ def _csv(records: list[Record]) -> str:
 def _markdown(table: Table) -> str:
     from tabulate import tabulate
 
-    rows = [[f"**{entry.text}**" if entry.best else entry.text for entry in row] for row in table.rows]
-    grid = tabulate(rows, headers=list(table.columns), tablefmt="github", disable_numparse=True)
+    rows = [[f"**{_bar(entry.text)}**" if entry.best else _bar(entry.text) for entry in row] for row in table.rows]
+    grid = tabulate(rows, headers=[_bar(c) for c in table.columns], tablefmt="github", disable_numparse=True)
     notes = "\n".join(f"- {note.replace('underlined', 'bold')}" for note in table.notes)
     return f"### {table.title}\n\n{grid}\n\n{notes}\n"
+
+
+def _bar(text: str) -> str:
+    """Text for one field of a Markdown table, which a bar would end."""
+    return text.replace("|", "\\|")

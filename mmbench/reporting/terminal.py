@@ -26,7 +26,7 @@ def print_tables(collection: Collection, metrics: Sequence[str] = TABLE_METRICS)
 def to_text(tables: Sequence[Table]) -> str:
     """The same as plain text; the best and its ties bear an underscore on each side."""
     buffer = io.StringIO()
-    console = Console(file=buffer, highlight=False, width=WIDTH)
+    console = Console(file=buffer, highlight=False, width=WIDTH, force_terminal=False)
     for table in tables:
         _print(console, table)
     return buffer.getvalue()

@@ -31,13 +31,14 @@ Report = Callable[[Cell, int, int, float], None]
 
 @dataclass(frozen=True)
 class Workplace:
-    """What every cell of a run shares."""
+    """What every cell of a run shares; ``force`` has a deterministic method fitted for each seed anew."""
 
     folder: RunFolder
     config: RunConfig
     registry: Registry
     prepared: dict[str, Prepared]
     methods: dict[str, Method]
+    force: bool = False
 
 
 def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     predictions = None
     try:
         with threadpool_limits(1):
-            twin = _twin(place, cell)
+            twin = None if place.force else _twin(place, cell)
             if twin is not None:
                 result, predictions = twin
             else:

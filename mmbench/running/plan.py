@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ class Request:
 class Plan:
     """What a run will do.
 
-    ``features`` are the fingerprints of the encoders by modality, ``cells`` all cells asked for, ``todo`` those that have
-    to be run; ``lines`` are what the user should know of the planning (methods left out, cells run again).
+    ``features`` are the fingerprints of the encoders by modality, ``cells`` all cells asked for, ``todo`` those
+    that have to be run; ``lines`` are what the user should know of the planning (methods left out, cells run again).
     """
 
     name: str
@@ -54,7 +54,8 @@ class Plan:
     cells: tuple[Cell, ...]
     todo: tuple[Cell, ...]
     overrides: tuple[str, ...]
-    lines: tuple[str, ...] = field(default=())
+    lines: tuple[str, ...]
+    force: bool
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -183,7 +184,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         overrides += (f"concepts={','.join(concepts)}",)
     return Plan(
         request.task, task, protocol, dataset, config, features, folder, by_name, seeds, cells, todo,
-        (*overrides, *registry.overrides), (*skipped, *changed),
+        (*overrides, *registry.overrides), (*skipped, *changed), request.force,
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def prepare_run(plan: Plan, registry: Registry, say: Callable[[str], None]) -> W
                 plan.dataset, problem, plan.task, plan.config.encoders, plan.config.concepts, stateless, cache_folder()
             )
             _write_ceilings(plan, prepared[problem.name])
-    return Workplace(plan.folder, plan.config, registry, prepared, plan.methods)
+    return Workplace(plan.folder, plan.config, registry, prepared, plan.methods, plan.force)
 
 
 def _write_ceilings(plan: Plan, prepared: Prepared) -> None:

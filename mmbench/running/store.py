@@ -63,6 +63,8 @@ class RunFolder:
             raise UsageError(f"{self.path} is not a run: it has no run.json") from None
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read: {error}") from None
+        if not isinstance(info, dict):
+            raise UsageError(f"{path} cannot be read: it holds no JSON object")
         if info.get("schema_version") != SCHEMA_VERSION:
             raise UsageError(
                 f"{path} has schema version {info.get('schema_version')}, this mmbench reads {SCHEMA_VERSION}"
@@ -121,7 +123,9 @@ class RunFolder:
             try:
                 if write_predictions is not None:
                     write_predictions(temporary / "predictions.npz")
-                (temporary / "result.json").write_text(_json({"schema_version": SCHEMA_VERSION, **result}))
+                (temporary / "result.json").write_text(
+                    _json({"schema_version": SCHEMA_VERSION, **result}), encoding="utf-8"
+                )
                 for path in temporary.iterdir():
                     _flush(path)
                 temporary.chmod(0o755)
@@ -161,8 +165,13 @@ def _replace_folder(temporary: Path, final: Path) -> None:
     if final.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
         final.rename(old / final.name)
-        temporary.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            temporary.rename(final)
+        except BaseException:
+            (old / final.name).rename(final)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
     else:
         temporary.rename(final)
 
@@ -176,6 +185,8 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
     path = folder / "result.json"
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(result, dict) or not {"status", "problem", "method", "seed"} <= result.keys():
+            raise ValueError("it is no cell's record")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:

@@ -1,0 +1,131 @@
+"""Tables in every form from records made by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from mmbench.reporting.latex import to_latex
+from mmbench.reporting.records import Collection
+from mmbench.reporting.tables import Entry, Table, energy, make_tables, number, render
+from mmbench.reporting.terminal import to_text
+
+FORMS = ("table", "markdown", "latex", "csv", "json")
+HOSTILE = "[red]only:a|b,c\"d'[/red]"
+
+
+def record(method="good+equal", metric="macro_f1", **changes) -> dict:
+    return {
+        "task": "toy", "problem": "joint", "concept": "sort", "label": "", "method": method, "metric": metric,
+        "mean": 0.5, "sd": 0.01, "ci_low": 0.4, "ci_high": 0.6, "ci_kind": "95 % percentile", "n_seeds": 5,
+        "n_train": 1000, "n_test": 2000, "n_groups": 1500, "delta": None, "delta_low": None, "delta_high": None,
+        "mde": None, "parameters": 12345, "train_seconds": 1.25, "energy_wh": 0.5, "energy_source": "rapl",
+        "encoders": "text=tfidf-svd", "tests": [], "verdict": None,
+    } | changes  # fmt: skip
+
+
+def collection(records, *, best=(), failures=(), generated=False, warning="", overrides=()) -> Collection:
+    info = {
+        "task": {"title": "Toy", "group": "tweet", "generated": generated},
+        "protocol": {"name": "plain", "primary_metric": "macro_f1", "split": "official", "warning": warning},
+        "problems": [{"name": "joint"}],
+        "overrides": list(overrides),
+    }
+    return Collection(info, records, "ours+dmtl", frozenset(best), tuple(failures))
+
+
+def both(method="good+equal", **changes) -> list[dict]:
+    return [record(method, "macro_f1", **changes), record(method, "map", mean=0.25)]
+
+
+def test_a_value_an_interval_and_a_difference():
+    made = collection(both(delta=-0.0123, delta_low=-0.05, delta_high=0.02) + both("ours+dmtl"))
+    (table,) = make_tables(made, ("map",))
+    assert table.columns[:4] == ("method", "macro_f1 [95 % interval]", "Δ to ours+dmtl [95 %]", "map")
+    first, second = ([entry.text for entry in row] for row in table.rows)
+    assert first == ["good+equal", "0.500 [0.400, 0.600]", "-0.012 [-0.050, +0.020]", "0.250", "12,345", "1.2", "0.5"]
+    assert second[2] == "–"
+
+
+def test_the_primary_metric_comes_first_and_once():
+    (table,) = make_tables(collection(both()), ("map", "macro_f1"))
+    assert [c for c in table.columns if c.startswith(("macro", "map"))] == ["macro_f1 [95 % interval]", "map"]
+
+
+def test_what_is_undefined_is_a_dash():
+    assert number(None) == "–"
+    nothing = dict.fromkeys(("mean", "ci_low", "ci_high", "parameters", "train_seconds", "energy_wh"))
+    (table,) = make_tables(collection([record(**nothing)]), ())
+    assert {entry.text for entry in table.rows[0][1:]} == {"–"}
+
+
+def test_an_estimate_of_energy_bears_a_tilde_and_its_source_is_named():
+    assert energy(record(energy_wh=1.234, energy_source="estimate")) == "~1.23"
+    assert energy(record(energy_wh=1.234, energy_source="rapl")) == "1.23"
+    (table,) = make_tables(collection(both(energy_source="estimate")), ("map",))
+    assert any("source: estimate" in note or "estimate" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "latex"])
+def test_every_note_reaches_every_form(form):
+    made = collection(
+        both(mde=0.021), generated=True, warning="row-level split", overrides=["epochs 3"], failures=["oom: cell 7"]
+    )
+    text = " ".join(render(made, form, ("map",)).split())
+    for note in ("GENERATED DATA", "row-level split", "epochs 3", "oom: cell 7", "0.021", "1,500 groups", "2,000"):
+        assert note in text, note
+
+
+def test_the_best_is_marked_in_every_form():
+    made = collection(both() + both("poor+equal"), best=[("joint", "sort", "map", "good+equal")])
+    assert render(made, "markdown", ("map",)).count("**0.250**") == 1
+    assert render(made, "latex", ("map",)).count(r"\underline{0.250}") == 1
+    assert render(made, "table", ("map",)).count("_0.250_") == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_hostile_name_neither_breaks_nor_styles_a_form(form):
+    text = render(collection(both(HOSTILE)), form, ("map",))
+    assert "red" in text
+    if form == "json":
+        assert json.loads(text)[0]["method"] == HOSTILE
+    if form == "csv":
+        assert next(csv.DictReader(io.StringIO(text)))["method"] == HOSTILE
+    if form == "table":
+        assert HOSTILE in text
+    if form == "markdown":
+        header, rule, row = [line for line in text.splitlines() if line.startswith("|")]
+        assert header.count("|") == rule.count("|") == row.replace(r"\|", "").count("|")
+
+
+def test_csv_has_one_row_a_record_and_comes_back():
+    records = [*both(tests=[{"name": "crossed bootstrap", "p": 0.5}]), record(mean=None)]
+    rows = list(csv.DictReader(io.StringIO(render(collection(records), "csv", ()))))
+    assert len(rows) == 3
+    assert json.loads(rows[0]["tests"]) == records[0]["tests"]
+    assert float(rows[0]["ci_low"]) == 0.4
+    assert rows[2]["mean"] == ""
+
+
+def test_json_refuses_what_json_cannot_hold():
+    with pytest.raises(ValueError, match="JSON"):
+        render(collection([record(mean=float("nan"))]), "json", ())
+
+
+def test_plain_text_has_no_escape_codes_and_all_columns(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    text = to_text([Table("t", tuple("abcdefgh"), (tuple(Entry("0.500 [0.400, 0.600]") for _ in range(8)),), (), "n")])
+    assert "\x1b" not in text
+    assert text.count("0.600]") == 8
+
+
+def test_two_problems_are_told_apart():
+    made = collection([record(), record(problem="alone")])
+    made.info["problems"].append({"name": "alone"})
+    titles = [table.title for table in make_tables(made, ())]
+    assert len(set(titles)) == 2
+    latex = to_latex(make_tables(made, ()))
+    assert latex.count(r"\label{tab:joint-sort}") == latex.count(r"\label{tab:alone-sort}") == 1
