@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mmbench.contracts import Objective
 from mmbench.modules import Fusion, Strategy
-from mmbench.training.network import NetworkModel
+from mmbench.training.model import NetworkModel
 
 NAME = "only"
 KIND = "model"

@@ -216,7 +216,7 @@ def build_model(method: Method, registry: Registry) -> Model:
     if method.is_model:
         model: Model = _build(method.parts[0], registry)
         return model
-    from mmbench.training.network import NetworkModel
+    from mmbench.training.model import NetworkModel
 
     return NetworkModel(
         lambda modalities, width: build_fusion(method, registry, modalities, width),

@@ -12,7 +12,7 @@ from mmbench.contracts import Objective
 from mmbench.errors import UsageError
 from mmbench.methods import Method, build_fusion, build_model, build_strategy, parameters_of, parse, select
 from mmbench.plugins import Registry
-from mmbench.training.network import NetworkModel
+from mmbench.training.model import NetworkModel
 
 REGISTRY = Registry()
 MODALITIES = ("text", "image")

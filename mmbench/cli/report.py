@@ -26,7 +26,8 @@ def report(
     folder = find_run(run, out)
     from mmbench.evaluation.metrics import METRICS
     from mmbench.reporting.records import make_records
-    from mmbench.reporting.tables import TABLE_METRICS, render
+    from mmbench.reporting.render import render
+    from mmbench.reporting.tables import TABLE_METRICS
 
     wanted = [name.strip() for name in (metrics or ",".join(TABLE_METRICS)).split(",") if name.strip()]
     for name in wanted:

@@ -148,12 +148,16 @@ def _announce(plan: Plan, jobs: int) -> None:
         say(line)
     if plan.overrides:
         say("overrides: " + "; ".join(plan.overrides))
+    sizes = [_count(len(plan.methods), "method"), _count(problems, "problem"), _count(len(plan.seeds), "seed")]
     say(
-        f"plan: {len(plan.methods)} methods × {problems} problem{'s' * (problems > 1)} × {len(plan.seeds)} seeds = "
-        f"{len(plan.cells)} cells, {len(plan.cells) - len(plan.todo)} done, {len(plan.todo)} to run"
-        f" with {jobs} job{'s' * (jobs > 1)}, into {plan.folder.path}"
+        f"plan: {' × '.join(sizes)} = {_count(len(plan.cells), 'cell')}, {len(plan.cells) - len(plan.todo)} done, "
+        f"{len(plan.todo)} to run with {_count(jobs, 'job')}, into {plan.folder.path}"
     )
     say(_seeds_line(len(plan.seeds)))
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _seeds_line(n: int) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mmbench.reporting.records import Collection, Record
+from mmbench.reporting.comparison import Record
+from mmbench.reporting.records import Collection
 
 TABLE_METRICS = ("macro_f1", "micro_f1", "weighted_f1", "hamming", "map")
 
@@ -112,7 +110,7 @@ def _notes(collection: Collection, records: list[Record], primary: str) -> tuple
     notes = [
         f"n_train {first['n_train']:,}, n_test {first['n_test']:,} rows in {first['n_groups']:,} groups "
         f"({info['task']['group']}); split: {info['protocol']['split']}",
-        f"encoders: {first['encoders']}; {'/'.join(map(str, seeds))} seeds; untuned defaults, one budget for all",
+        f"encoders: {first['encoders']}; seeds: {', '.join(map(str, seeds))}; untuned defaults, one budget for all",
         f"intervals: {first['ci_kind']}; underlined: the best and what its paired interval does not separate from it",
     ]
     if info["task"]["generated"]:
@@ -138,44 +136,3 @@ def _notes(collection: Collection, records: list[Record], primary: str) -> tuple
         )
     notes += collection.failures
     return tuple(notes)
-
-
-def render(collection: Collection, form: str, metrics: Sequence[str]) -> str:
-    """The text of a report: ``table``, ``markdown``, ``latex``, ``csv`` or ``json``."""
-    if form == "json":
-        return json.dumps(collection.records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    if form == "csv":
-        return _csv(collection.records)
-    tables = make_tables(collection, metrics)
-    if form == "latex":
-        from mmbench.reporting.latex import to_latex
-
-        return to_latex(tables)
-    if form == "markdown":
-        return "\n".join(_markdown(table) for table in tables)
-    from mmbench.reporting.terminal import to_text
-
-    return to_text(tables)
-
-
-def _csv(records: list[Record]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(records[0]) if records else ["task"], lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow({k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in record.items()})
-    return buffer.getvalue()
-
-
-def _markdown(table: Table) -> str:
-    from tabulate import tabulate
-
-    rows = [[f"**{_bar(entry.text)}**" if entry.best else _bar(entry.text) for entry in row] for row in table.rows]
-    grid = tabulate(rows, headers=[_bar(c) for c in table.columns], tablefmt="github", disable_numparse=True)
-    notes = "\n".join(f"- {note.replace('underlined', 'bold')}" for note in table.notes)
-    return f"### {table.title}\n\n{grid}\n\n{notes}\n"
-
-
-def _bar(text: str) -> str:
-    """Text for one field of a Markdown table, which a bar would end."""
-    return text.replace("|", "\\|")

@@ -14,9 +14,10 @@ from statsmodels.stats.multitest import multipletests
 from mmbench.errors import NotComparableError, UsageError
 from mmbench.evaluation.metrics import METRICS
 from mmbench.evaluation.predictions import write_predictions
-from mmbench.reporting import records
+from mmbench.reporting import comparison
 from mmbench.reporting.records import make_records
-from mmbench.reporting.tables import make_tables, render
+from mmbench.reporting.render import render
+from mmbench.reporting.tables import make_tables
 from mmbench.running.store import Cell, RunFolder
 
 N, K = 120, 3
@@ -97,8 +98,8 @@ def add(tmp_path) -> Callable[..., RunFolder]:
 @pytest.fixture
 def few(monkeypatch) -> None:
     """Fewer replicates: the oracles here do not need the accuracy."""
-    monkeypatch.setattr(records, "REPLICATES", 400)
-    monkeypatch.setattr(records, "RANKING_REPLICATES", 200)
+    monkeypatch.setattr(comparison, "REPLICATES", 400)
+    monkeypatch.setattr(comparison, "RANKING_REPLICATES", 200)
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ def test_where_lower_is_better_a_lower_value_is_better(run):
 
 
 def test_only_the_unadjusted_interval_excludes_zero(run, monkeypatch):
-    monkeypatch.setattr("mmbench.reporting.records.holm", lambda p: [0.06 for _ in p])
+    monkeypatch.setattr("mmbench.reporting.comparison.holm", lambda p: [0.06 for _ in p])
     verdict = one(make_records(run), "poor+equal")["verdict"]
     assert verdict == "not distinguishable from ours+dmtl (only the unadjusted interval excludes zero)"
 

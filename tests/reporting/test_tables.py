@@ -10,7 +10,8 @@ import pytest
 
 from mmbench.reporting.latex import to_latex
 from mmbench.reporting.records import Collection
-from mmbench.reporting.tables import Entry, Table, energy, make_tables, number, render
+from mmbench.reporting.render import render
+from mmbench.reporting.tables import Entry, Table, energy, make_tables, number
 from mmbench.reporting.terminal import to_text
 
 FORMS = ("table", "markdown", "latex", "csv", "json")

@@ -14,7 +14,7 @@ from mmbench.contracts import Modality as Stream
 from mmbench.methods import build_model, parse
 from mmbench.plugins import Registry
 from mmbench.running.prepare import Prepared, encode_stateless, prepare
-from mmbench.training.network import NetworkModel
+from mmbench.training.model import NetworkModel
 
 REGISTRY = Registry()
 ROWS = 60

@@ -1,0 +1,53 @@
+"""A run's records as text: table, Markdown, LaTeX, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from mmbench.reporting.comparison import Record
+from mmbench.reporting.records import Collection
+from mmbench.reporting.tables import Table, make_tables
+from mmbench.reporting.terminal import to_text
+
+
+def render(collection: Collection, form: str, metrics: Sequence[str]) -> str:
+    """The text of a report: ``table``, ``markdown``, ``latex``, ``csv`` or ``json``."""
+    if form == "json":
+        return json.dumps(collection.records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if form == "csv":
+        return _csv(collection.records)
+    tables = make_tables(collection, metrics)
+    if form == "latex":
+        from mmbench.reporting.latex import to_latex
+
+        return to_latex(tables)
+    if form == "markdown":
+        return "\n".join(_markdown(table) for table in tables)
+
+    return to_text(tables)
+
+
+def _csv(records: list[Record]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(records[0]) if records else ["task"], lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in record.items()})
+    return buffer.getvalue()
+
+
+def _markdown(table: Table) -> str:
+    from tabulate import tabulate
+
+    rows = [[f"**{_bar(entry.text)}**" if entry.best else _bar(entry.text) for entry in row] for row in table.rows]
+    grid = tabulate(rows, headers=[_bar(c) for c in table.columns], tablefmt="github", disable_numparse=True)
+    notes = "\n".join(f"- {note.replace('underlined', 'bold')}" for note in table.notes)
+    return f"### {table.title}\n\n{grid}\n\n{notes}\n"
+
+
+def _bar(text: str) -> str:
+    """Text for one field of a Markdown table, which a bar would end."""
+    return text.replace("|", "\\|")

@@ -1,0 +1,114 @@
+"""The model of a fusion and a strategy: one network, or one an objective where the strategy asks for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mmbench.contracts import Concept, Examples, FitContext, Inputs, Model, Objective
+from mmbench.hashing import derive_seed
+from mmbench.modules import Fusion, Strategy
+from mmbench.training.loop import train_network
+from mmbench.training.losses import list_objectives
+from mmbench.training.network import Network, predict_logits
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class NetworkModel(Model):
+    """A fusion trained with a strategy."""
+
+    def __init__(
+        self,
+        make_fusion: Callable[[int, int], Fusion],
+        make_strategy: Callable[[tuple[Objective, ...]], Strategy],
+        modalities: tuple[str, ...] | None = None,
+    ) -> None:
+        self.make_fusion = make_fusion
+        self.make_strategy = make_strategy
+        self.modalities = modalities
+        self.fitted: list[tuple[tuple[Objective, ...], Network, Strategy]] = []
+        self.concepts: tuple[Concept, ...] = ()
+        self.by_label = False
+
+    def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
+        """Train one network, or one an objective where the strategy asks for that."""
+        self.concepts, self.by_label = context.concepts, context.settings.objectives == "label"
+        objectives = list_objectives(context.concepts, train.targets, context.settings.objectives)
+        separate = self.make_strategy(objectives).separate
+        groups = [(objective,) for objective in objectives] if separate else [objectives]
+        shared = tuple(replace(c, kind="multilabel") for c in context.concepts) if self.by_label else context.concepts
+        histories = []
+        for group in groups:
+            concepts, local = _narrow(group[0], context.concepts) if separate else (shared, group)
+            torch.manual_seed(derive_seed(context.seed, "init"))
+            strategy = self.make_strategy(local)
+            names = self.modalities or tuple(train.inputs.values)
+            network = Network(
+                {name: train.inputs.values[name].shape[1] for name in names},
+                self.make_fusion(len(names), context.settings.width),
+                strategy.heads,
+                concepts,
+                context.settings.width,
+                context.settings.dropout,
+            )
+            histories.append(
+                train_network(
+                    network, strategy, local, _columns(train, group, separate), _columns(val, group, separate), context
+                )
+            )
+            self.fitted.append((group, network, strategy))
+        if not separate:
+            return histories[0]
+        return {"networks": {group[0].name: history for group, history in zip(groups, histories, strict=True)}}
+
+    def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
+        """Scores by concept, float64 (n, K)."""
+        logits: dict[str, Tensor] = {
+            concept.name: torch.zeros(len(inputs), len(concept.labels)) for concept in self.concepts
+        }
+        for group, network, _ in self.fitted:
+            predicted = predict_logits(network, inputs)
+            if len(self.fitted) > 1 and group[0].index is not None:
+                logits[group[0].concept][:, group[0].index] = predicted[group[0].concept][:, 0]
+            else:
+                logits.update(predicted)
+        return {
+            concept.name: _scores(logits[concept.name], concept, self.by_label).numpy() for concept in self.concepts
+        }
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of the networks, and of the strategy where it has any."""
+        return sum(p.numel() for _, network, s in self.fitted for p in (*network.parameters(), *s.parameters()))
+
+
+def _scores(logits: Tensor, concept: Concept, by_label: bool) -> Tensor:
+    logits = logits.double()
+    return torch.softmax(logits, -1) if concept.kind == "exclusive" and not by_label else torch.sigmoid(logits)
+
+
+def _narrow(objective: Objective, concepts: tuple[Concept, ...]) -> tuple[tuple[Concept, ...], tuple[Objective, ...]]:
+    """The one concept and the one objective that a network of its own is trained on."""
+    concept = next(c for c in concepts if c.name == objective.concept)
+    if objective.index is None or objective.label is None:
+        return (concept,), (objective,)
+    return (Concept(concept.name, (objective.label,), "multilabel"),), (replace(objective, index=0),)
+
+
+def _columns(examples: Examples, group: tuple[Objective, ...], separate: bool) -> Examples:
+    """What a network of its own sees: the rows that have its label; one label of a concept becomes a column of 0/1."""
+    if not separate:
+        return examples
+    objective = group[0]
+    target = examples.targets[objective.concept]
+    known = (target if target.ndim == 1 else target[:, 0]) >= 0
+    if objective.index is not None:
+        target = target[:, [objective.index]] if target.ndim == 2 else (target == objective.index).long().unsqueeze(1)
+    return Examples(examples.inputs, {objective.concept: target}).rows(known)
