@@ -72,7 +72,8 @@ def test_linear_is_balanced_logistic_regression_with_c_chosen_on_validation(moda
         candidates.append((loss, c, classifier))
     _, c, best = min(candidates, key=lambda candidate: candidate[:2])
     assert history["C"]["severity"] == [c]
-    np.testing.assert_allclose(scores["severity"][:, :3], best.predict_proba(x_test), atol=1e-4)
+    # The solver stops at a gradient of 1e-4; the scaling differs in the last digit of a float32.
+    np.testing.assert_allclose(scores["severity"][:, :3], best.predict_proba(x_test), atol=1e-3)
     assert (scores["severity"][:, 3] == 0).all(), "a class never seen in training"
     assert (scores["kinds"][:, 1] == 1).all(), "a label that training always has"
     assert 0 < scores["kinds"][:, 0].min() < 0.5 < scores["kinds"][:, 0].max() < 1
