@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -13,7 +14,8 @@ from rich.text import Text
 from mmbench.reporting.records import Collection
 from mmbench.reporting.tables import TABLE_METRICS, Table, make_tables
 
-WIDTH = 150
+GAP = 2  # between columns
+WIDTH = 500  # of text that goes to a file: no line is ever folded
 
 
 def print_tables(collection: Collection, metrics: Sequence[str] = TABLE_METRICS) -> None:
@@ -33,19 +35,30 @@ def to_text(tables: Sequence[Table]) -> str:
 
 
 def _print(console: Console, table: Table) -> None:
-    plain = not console.is_terminal
-    grid = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=None, pad_edge=False)
-    for number, column in enumerate(table.columns):
-        grid.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
-    for row in table.rows:
-        grid.add_row(*(_entry(entry.text, entry.best, plain) for entry in row))
+    """Print a table; where the terminal is too narrow the last columns are left out, and a line says so."""
+    widths = [max(map(cell_len, (name, *(row[n].text for row in table.rows)))) for n, name in enumerate(table.columns)]
+    shown = len(table.columns)
+    while shown > 2 and sum(widths[:shown]) + GAP * (shown - 1) > console.width:
+        shown -= 1
     console.print()
-    console.print(grid)
+    console.print(Text(table.title, style="bold"), soft_wrap=True)
+    console.print(_grid(table, shown, console.is_terminal))
+    if shown < len(table.columns):
+        console.print(f"  this terminal is too narrow for: {', '.join(table.columns[shown:])}", markup=False)
     for note in table.notes:
-        console.print(Text(f"  {note}", style="" if note.isupper() else "dim"), soft_wrap=True)
+        console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
 
 
-def _entry(text: str, best: bool, plain: bool) -> Text:
+def _grid(table: Table, columns: int, styled: bool) -> RichTable:
+    grid = RichTable(box=None, pad_edge=False)
+    for number, column in enumerate(table.columns[:columns]):
+        grid.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=True)
+    for row in table.rows:
+        grid.add_row(*(_entry(entry.text, entry.best, styled) for entry in row[:columns]))
+    return grid
+
+
+def _entry(text: str, best: bool, styled: bool) -> Text:
     if not best:
         return Text(text)
-    return Text(f"_{text}_") if plain else Text(text, style="underline bold")
+    return Text.assemble((text, "underline bold")) if styled else Text(f"_{text}_")

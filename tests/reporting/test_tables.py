@@ -7,12 +7,13 @@ import io
 import json
 
 import pytest
+from rich.console import Console
 
 from mmbench.reporting.latex import to_latex
 from mmbench.reporting.records import Collection
 from mmbench.reporting.render import render
 from mmbench.reporting.tables import Entry, Table, energy, make_tables, number
-from mmbench.reporting.terminal import to_text
+from mmbench.reporting.terminal import _print, to_text
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
 HOSTILE = "[red]only:a|b,c\"d'[/red]"
@@ -130,3 +131,16 @@ def test_two_problems_are_told_apart():
     assert len(set(titles)) == 2
     latex = to_latex(make_tables(made, ()))
     assert latex.count(r"\label{tab:joint-sort}") == latex.count(r"\label{tab:alone-sort}") == 1
+
+
+def test_a_narrow_terminal_leaves_out_columns_and_says_so_but_cuts_no_number():
+    rows = tuple((Entry(f"method-{n}"), Entry("0.5", best=n == 0), Entry("123,456,789")) for n in range(2))
+    table = Table("title", ("method", "macro_f1", "parameters"), rows, ("a note",), "name")
+    for width, whole in ((40, True), (25, False)):
+        out = io.StringIO()
+        _print(Console(file=out, width=width, force_terminal=True, color_system=None), table)
+        text = out.getvalue()
+        assert ("123,456,789" in text) is whole
+        assert ("this terminal is too narrow for: parameters" in " ".join(text.split())) is not whole
+        assert "0.5" in text
+        assert "…" not in text
