@@ -217,3 +217,13 @@ def test_bits_are_the_same_in_a_fresh_process_allowed_two_threads(tmp_path: Path
         check=True,
     )
     assert done.stdout.strip() == digest([here])
+
+
+def test_the_order_of_the_train_rows_changes_no_bit(tmp_path):
+    generator = np.random.default_rng(3)
+    words = [f"w{n}" for n in range(40)]
+    texts = [" ".join(generator.choice(words, 6)) for _ in range(60)]
+    rows = np.arange(40)
+    one = encode("tfidf-svd:dim=8", "text", texts, rows, tmp_path / "one").values
+    two = encode("tfidf-svd:dim=8", "text", texts, generator.permutation(rows), tmp_path / "two").values
+    assert (one == two).all()
