@@ -153,6 +153,7 @@ class Task:
             or ``"none"``.
         recognises: whether a folder looks like this data set's root.
         obtain: one line that says how to get the real data.
+        facts: lines that whoever uses the data must know, for ``mmbench info``.
     """
 
     title: str
@@ -168,6 +169,7 @@ class Task:
     embedded: Literal["sample", "real", "none"] = "none"
     recognises: Callable[[Path], bool] = lambda root: root.is_dir()
     obtain: str = ""
+    facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

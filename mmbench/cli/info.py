@@ -43,6 +43,10 @@ def _task(task: Any) -> None:
         if protocol.warning:
             typer.echo(f"      WARNING: {protocol.warning}")
         typer.echo(f"      suite: {', '.join(protocol.suite)}")
+    if task.facts:
+        typer.echo("  to know:")
+        for fact in task.facts:
+            typer.echo(f"    {fact}")
     if task.options:
         typer.echo("  options (--set task.NAME=VALUE):")
         for option in task.options:
