@@ -22,9 +22,9 @@ GRID = (0.03, 0.1, 0.3, 1.0, 3.0)
 class Linear(Model):
     """One classifier an exclusive concept, one a label of a multi-label concept.
 
-    Each modality is scaled by one number, so that its training rows have mean squared norm 10: its features keep their
-    relative scale, and no modality drowns another. C is the value of ``GRID`` with the lowest log loss on validation,
-    each class counting alike: on a few hundred rows F1 is too coarse to choose by.
+    Each modality is scaled by one number, so that the training rows that have it have mean squared norm 10: its
+    features keep their relative scale, and no modality drowns another. C is the value of ``GRID`` with the lowest log
+    loss on validation, each class counting alike: on a few hundred rows F1 is too coarse to choose by.
     """
 
     deterministic = True
@@ -39,7 +39,7 @@ class Linear(Model):
     def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
         """Fit on the labelled training rows; the history names the C chosen for each classifier."""
         self.scale = {
-            name: (10 / max(float((value.numpy() ** 2).sum(axis=1).mean()), 1e-12)) ** 0.5
+            name: (10 / max(_mean_squared_norm(value[train.inputs.present[name]].numpy()), 1e-12)) ** 0.5
             for name, value in train.inputs.values.items()
         }
         x_train, x_val = self._features(train.inputs), self._features(val.inputs)
@@ -75,6 +75,11 @@ class Linear(Model):
             for classifiers in self.classifiers.values()
             for c in classifiers
         )
+
+
+def _mean_squared_norm(rows: NDArray[np.float32]) -> float:
+    """Of (n, d); 0 without a row."""
+    return float((rows**2).sum(axis=1).mean()) if len(rows) else 0.0
 
 
 def _fit(

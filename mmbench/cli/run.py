@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,11 +117,14 @@ def _run_one(request: Any, registry: Registry, settings: Settings, energy: bool)
         from mmbench.running.run import prepare_run, run_cells
 
         plan.folder.check_writable()
-        place = prepare_run(plan, registry, say)
         meter = Meter() if energy and jobs == 1 else None
         try:
-            with Progress(len(plan.todo)) as progress:
-                for cell, record in run_cells(plan, place, jobs, meter, progress.epoch):
+            place = prepare_run(plan, registry, meter.source if meter else None, say)
+            with (
+                Progress(len(plan.todo)) as progress,
+                closing(run_cells(plan, place, jobs, meter, progress.epoch)) as outcomes,
+            ):
+                for cell, record in outcomes:
                     progress.finished(cell, record)
                     if record["status"] != "done":
                         failed.append((cell, record))
@@ -137,13 +141,15 @@ def _run_one(request: Any, registry: Registry, settings: Settings, energy: bool)
 
 def _announce(plan: Plan, jobs: int) -> None:
     from mmbench.cli.progress import say
+    from mmbench.running.plan import describe_problems, leaks
 
     problems = len({cell.problem for cell in plan.cells})
     say(f"{plan.dataset.title} · protocol {plan.protocol.name}: {plan.protocol.summary}")
     if plan.dataset.generated:
         say("GENERATED DATA: it shows that everything works; its numbers say nothing about any method")
-    if plan.protocol.warning:
-        say(f"WARNING: {plan.protocol.warning}")
+    for warning in (plan.protocol.warning, *leaks(describe_problems(plan, {}), plan.task.group)):
+        if warning:
+            say(f"WARNING: {warning}")
     for line in (*plan.lines, *plan.dataset.notes):
         say(line)
     if plan.overrides:
@@ -174,17 +180,17 @@ def _show(plan: Plan, settings: Settings) -> None:
     from mmbench.cli.progress import say
     from mmbench.reporting.records import make_records
     from mmbench.reporting.terminal import print_tables
-    from mmbench.running.store import folder_name
 
     methods = [*plan.methods]
     print_tables(make_records(plan.folder, methods=methods))
-    name = shlex.quote(folder_name(plan.folder.path.name))
+    name = shlex.quote(plan.folder.path.name)
     out = f" --out {shlex.quote(str(plan.folder.path.parent))}" if settings.out else ""
+    task = shlex.quote(plan.name)
     say(f"run folder: {plan.folder.path}")
     say("next:")
     say(f"  mmbench report {name}{out} --format latex --output table.tex")
     if plan.dataset.generated:
-        say(f"  mmbench run {plan.name} --method all --data FOLDER   (the real data: {plan.task.obtain})")
+        say(f"  mmbench run {task} --method all --data FOLDER   (the real data: {plan.task.obtain})")
     else:
         say(f"  mmbench report {name}{out} --format json --output records.json")
-    say(f"  mmbench run {plan.name} --protocol {plan.protocol.name} --method all --seeds 10")
+    say(f"  mmbench run {task} --protocol {shlex.quote(plan.protocol.name)} --method all --seeds 10")

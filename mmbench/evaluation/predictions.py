@@ -41,6 +41,25 @@ class Predictions:
     truth: NDArray[np.bool_]
 
 
+def labelled_rows(
+    concept: Concept,
+    ids: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    scores: NDArray[np.float64],
+    target: NDArray[np.int64],
+    mask: NDArray[np.bool_],
+) -> Predictions:
+    """The rows with a label, ``mask`` (n,): scores (n, K), target (n,) or (n, K).
+
+    Raises:
+        ValueError: scores of another shape.
+    """
+    truth = target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1
+    if not truth.shape == scores.shape == (len(mask), len(concept.labels)):
+        raise ValueError(f"scores of {concept.name} are {scores.shape}, its labels {truth.shape}")
+    return Predictions(concept, ids[mask], groups[mask], scores[mask], truth[mask])
+
+
 def write_predictions(
     path: Path,
     ids: NDArray[np.str_],
@@ -75,13 +94,8 @@ def read_predictions(path: Path, concepts: Sequence[Concept], split: Literal["va
             for concept in concepts:
                 if f"scores/{concept.name}" not in file.files:
                     continue
-                rows = here & file[f"mask/{concept.name}"]
-                target = file[f"targets/{concept.name}"][rows]
-                truth = target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1
-                scores = file[f"scores/{concept.name}"][rows]
-                if not truth.shape == scores.shape == (rows.sum(), len(concept.labels)):
-                    raise ValueError(f"scores of {concept.name} are {scores.shape}, its labels {truth.shape}")
-                found[concept.name] = Predictions(concept, ids[rows], groups[rows], scores, truth)
+                scores, target, mask = (file[f"{kind}/{concept.name}"][here] for kind in ("scores", "targets", "mask"))
+                found[concept.name] = labelled_rows(concept, ids[here], groups[here], scores, target, mask)
     except UNREADABLE as error:
         raise MmbenchError(
             f"{path} is damaged ({type(error).__name__}): delete its folder, and the same command runs the cell again"

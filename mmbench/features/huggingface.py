@@ -8,8 +8,9 @@ Pooling by architecture, unless ``pool`` says otherwise:
   for sentences carries little of them (Reimers & Gurevych, EMNLP 2019, table 1: mean STS correlation 29 against 55);
 - images: the vector of the class token (ViT), the pooled map of a convolutional network (ResNet), else the mean.
 
-Texts go in batches of the same number of tokens, images one by one: nothing is padded, so a vector does not depend on
-its neighbours beyond the rounding of matrix products, and on one thread images gain nothing from batches.
+Texts go in batches of the same number of tokens, the last one filled up with its own texts, images one by one: no
+token is padded and every batch has the same shape, so that a vector does not depend on what is encoded with it or was
+before. On one thread images gain nothing from batches.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from mmbench.features.checkpoint import find_checkpoint, load, sentence_pooling
 from mmbench.features.image import encode_files
 from mmbench.hashing import digest
 
-VERSION = 2
+VERSION = 3
 FULL_LENGTH = ("siglip", "siglip2")  # trained on padded texts: they read the vector off the last place
 
 
@@ -105,7 +106,8 @@ def encode_texts(
     for length in sorted(same_length.keys() - {0}):
         for start in range(0, len(same_length[length]), batch_size):
             batch = same_length[length][start : start + batch_size]
-            vectors = pool_text(model, torch.tensor([tokens for _, tokens in batch]), pool).numpy()
+            full = [batch[place % len(batch)][1] for place in range(batch_size)]
+            vectors = pool_text(model, torch.tensor(full), pool)[: len(batch)].numpy()
             yield from zip((row for row, _ in batch), vectors, strict=True)
 
 

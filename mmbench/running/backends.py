@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections import deque
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from mmbench.running.energy import Meter
@@ -14,10 +15,6 @@ from mmbench.running.execute import Report, Workplace, run_cell
 from mmbench.running.store import Cell
 
 Outcome = tuple[Cell, dict[str, Any]]
-POLL_SECONDS = 0.2
-
-_place: Workplace
-_events: Any
 
 
 def run_serially(place: Workplace, cells: Iterable[Cell], report: Report, meter: Meter | None) -> Iterator[Outcome]:
@@ -29,38 +26,53 @@ def run_serially(place: Workplace, cells: Iterable[Cell], report: Report, meter:
 def run_in_processes(place: Workplace, cells: Iterable[Cell], report: Report, jobs: int) -> Iterator[Outcome]:
     """Run the cells in ``jobs`` processes; results come as they finish.
 
-    A worker that dies (out of memory, killed) takes no other cell with it: the cells that were under way are run again
-    one at a time, and the one that dies alone is recorded as ``oom``.
+    Each worker has a pipe of its own, so that one that dies (out of memory, killed) takes no other cell with it: its
+    cell is recorded as ``oom`` and another worker takes its place. Closing the generator ends the workers.
+
+    Raises:
+        UsageError: the results folder cannot be written.
     """
-    waiting = list(cells)
     context = multiprocessing.get_context("spawn")
-    alone = False
-    while waiting:
-        events = context.Queue()
-        running: dict[Future[dict[str, Any]], Cell] = {}
-        with ProcessPoolExecutor(1 if alone else jobs, context, _start, (place, events)) as pool:
-            try:
-                while waiting or running:
-                    while waiting and len(running) < (1 if alone else jobs):
-                        cell = waiting.pop(0)
-                        running[pool.submit(_work, cell)] = cell
-                    done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                    _drain(events, report)
-                    for future in done:
-                        record = future.result()
-                        yield running.pop(future), record
-            except BrokenProcessPool:
-                lost = list(running.values())
-                if alone:
-                    record = _died(lost[0])
-                    place.folder.write_cell(lost[0], record)
-                    yield lost[0], record
-                waiting, alone = waiting if alone else lost + waiting, not alone
-            except BaseException:
-                for process in list(pool._processes.values()):
-                    process.terminate()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    waiting = deque(cells)
+    workers: dict[Connection, SpawnProcess] = {}
+    busy: dict[Connection, Cell] = {}
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                idle = [pipe for pipe in workers if pipe not in busy]
+                pipe = idle[0] if idle else _start(context, place, workers)
+                try:
+                    pipe.send(waiting[0])
+                    busy[pipe] = waiting.popleft()
+                except OSError:  # an idle worker that was killed: the cell has not begun
+                    workers.pop(pipe).join()
+            for pipe in [pipe for pipe in wait(list(busy)) if isinstance(pipe, Connection)]:
+                try:
+                    kind, value = pipe.recv()
+                except (EOFError, OSError):
+                    workers.pop(pipe).join()
+                    kind, value = "done", _died(busy[pipe])
+                    place.folder.write_cell(busy[pipe], value)
+                if kind == "error":
+                    raise value
+                if kind == "epoch":
+                    report(busy[pipe], *value)
+                else:
+                    yield busy.pop(pipe), value
+    finally:
+        for process in workers.values():
+            process.terminate()
+        for process in workers.values():
+            process.join()
+
+
+def _start(context: Any, place: Workplace, workers: dict[Connection, SpawnProcess]) -> Connection:
+    ours: Connection
+    ours, theirs = context.Pipe()
+    workers[ours] = context.Process(target=_work, args=(place, theirs))
+    workers[ours].start()
+    theirs.close()
+    return ours
 
 
 def _died(cell: Cell) -> dict[str, Any]:
@@ -74,18 +86,17 @@ def _died(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _start(place: Workplace, events: Any) -> None:
-    """Set up a worker: it ignores Ctrl-C, which the parent handles."""
-    global _place, _events
+def _work(place: Workplace, pipe: Connection) -> None:
+    """Run the cells that come until the pipe closes; Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _place, _events = place, events
-
-
-def _work(cell: Cell) -> dict[str, Any]:
-    report: Callable[[Cell, int, int, float], None] = lambda *event: _events.put(event)  # noqa: E731
-    return run_cell(_place, cell, report, None)
-
-
-def _drain(events: Any, report: Report) -> None:
-    while not events.empty():
-        report(*events.get())
+    while True:
+        try:
+            cell = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(("done", run_cell(place, cell, lambda _, *progress: pipe.send(("epoch", progress)), None)))
+        except BrokenPipeError:
+            return
+        except Exception as error:
+            pipe.send(("error", error))

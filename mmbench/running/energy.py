@@ -52,9 +52,10 @@ class Meter:
         finally:
             data = self._tracker.stop_task(task)
             if data is not None:
-                reading.wh, reading.source = data.energy_consumed * 1000, self._source()
+                reading.wh, reading.source = data.energy_consumed * 1000, self.source
 
-    def _source(self) -> str:
+    @property
+    def source(self) -> str:
         """The weakest source that contributes: a figure is an estimate if its CPU part is one."""
         cpu = [getattr(part, "_mode", "") for part in self._tracker._hardware if type(part).__name__ == "CPU"]
         if any(mode == "intel_rapl" for mode in cpu):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import random
 import time
 import traceback
 from collections.abc import Callable
@@ -13,13 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mmbench.config import RunConfig
 from mmbench.contracts import FitContext, Model
 from mmbench.errors import MmbenchError
-from mmbench.evaluation.predictions import write_predictions
-from mmbench.hashing import digest
+from mmbench.evaluation.decisions import tune_thresholds
+from mmbench.evaluation.metrics import compute
+from mmbench.evaluation.predictions import labelled_rows, write_predictions
+from mmbench.hashing import derive_seed, digest
 from mmbench.methods import Method, build_model
 from mmbench.plugins import Registry
 from mmbench.running.energy import Meter
@@ -27,17 +32,22 @@ from mmbench.running.prepare import Part, Prepared
 from mmbench.running.store import Cell, RunFolder
 
 Report = Callable[[Cell, int, int, float], None]
+Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What every cell of a run shares; ``force`` has a deterministic method fitted for each seed anew."""
+    """What every cell of a run shares.
+
+    ``provenance`` is stored with each cell; ``force`` has a deterministic method fitted for each seed anew.
+    """
 
     folder: RunFolder
     config: RunConfig
     registry: Registry
     prepared: dict[str, Prepared]
     methods: dict[str, Method]
+    provenance: dict[str, Any]
     force: bool = False
 
 
@@ -57,7 +67,9 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
         "problem": cell.problem,
         "method": cell.method,
         "seed": cell.seed,
+        "rows": place.prepared[cell.problem].rows,
         "plugins": plugin_digests(method, place.registry),
+        **place.provenance,
     }
     started = time.perf_counter()
     predictions = None
@@ -84,16 +96,26 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     return record
 
 
+def seed_everything(seed: int) -> None:
+    """Seed the global generators that a plug-in may draw from; our own methods bring generators of their own."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
 def _train(
     place: Workplace, cell: Cell, method: Method, report: Report, meter: Meter | None
 ) -> tuple[dict[str, Any], Callable[[Path], None]]:
     prepared = place.prepared[cell.problem]
     context = FitContext(prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress))
-    torch.manual_seed(0)
+    seed_everything(derive_seed(cell.seed, "cell"))
     model = build_model(method, place.registry)
+    train, val = prepared.train.examples(), prepared.val.examples()
+    if plugin_digests(method, place.registry):  # a stranger's method may write into what it is given
+        train, val = copy.deepcopy((train, val))
     with meter.measure() if meter is not None else contextlib.nullcontext() as reading:
         started = time.perf_counter()
-        history = model.fit(prepared.train.examples(), prepared.val.examples(), context)
+        history = model.fit(train, val, context)
         fitted = time.perf_counter()
         scores = [_predict(model, part, prepared) for part in (prepared.val, prepared.test)]
         predicted = time.perf_counter()
@@ -102,13 +124,36 @@ def _train(
         "parameters": model.n_parameters,
         "timings": {"fit_seconds": fitted - started, "predict_seconds": predicted - fitted},
         "energy": None if reading is None or reading.wh is None else {"wh": reading.wh, "source": reading.source},
+        "metrics": _metrics(prepared, scores[0], scores[1], place.config.thresholds == "val"),
         "history": history,
     }
     joined = {c.name: np.concatenate([s[c.name] for s in scores]) for c in prepared.concepts}
     return result, predictions_writer(prepared, joined)
 
 
-def _predict(model: Model, part: Part, prepared: Prepared) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+def _metrics(
+    prepared: Prepared, val: dict[str, Scores], test: dict[str, Scores], tuned: bool
+) -> dict[str, dict[str, float | None]]:
+    """Every metric of the test split by concept, as the reports compute it from the stored predictions."""
+    found = {}
+    for concept in prepared.concepts:
+        on_val, on_test = (
+            labelled_rows(
+                concept,
+                part.ids,
+                part.groups,
+                scores[concept.name],
+                (target := part.targets[concept.name]),
+                known(target),
+            )
+            for part, scores in ((prepared.val, val), (prepared.test, test))
+        )
+        values = compute(on_test, tune_thresholds(on_val) if tuned else None)
+        found[concept.name] = {name: value.value for name, value in values.items()}
+    return found
+
+
+def _predict(model: Model, part: Part, prepared: Prepared) -> dict[str, Scores]:
     """Scores of one split, checked: a model that returns nonsense fails its cell."""
     scores = model.predict(part.inputs())
     for concept in prepared.concepts:
@@ -120,9 +165,13 @@ def _predict(model: Model, part: Part, prepared: Prepared) -> dict[str, np.ndarr
     return scores
 
 
-def predictions_writer(
-    prepared: Prepared, scores: dict[str, np.ndarray[Any, np.dtype[np.float64]]]
-) -> Callable[[Path], None]:
+def known(target: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which rows of a target, (n,) or (n, K), have a label."""
+    rows: NDArray[np.bool_] = (target if target.ndim == 1 else target[:, 0]) >= 0
+    return rows
+
+
+def predictions_writer(prepared: Prepared, scores: dict[str, Scores]) -> Callable[[Path], None]:
     """Writes the scores of val and then test rows, (n_val + n_test, K) by concept, with ids, groups and targets."""
     parts = (prepared.val, prepared.test)
     targets = {c.name: np.concatenate([part.targets[c.name] for part in parts]) for c in prepared.concepts}
@@ -135,7 +184,7 @@ def predictions_writer(
             np.repeat(["val", "test"], [len(part.ids) for part in parts]),
             scores,
             targets,
-            {name: (target if target.ndim == 1 else target[:, 0]) >= 0 for name, target in targets.items()},
+            {name: known(target) for name, target in targets.items()},
         )
 
     return write
@@ -151,10 +200,12 @@ def _twin(place: Workplace, cell: Cell) -> tuple[dict[str, Any], Callable[[Path]
     """The stored result of a deterministic method at another seed, which serves this seed as well."""
     for other, record in place.folder.siblings(cell):
         if record.get("deterministic") and place.folder.is_done(other):
-            if record["plugins"] != plugin_digests(place.methods[cell.method], place.registry):
+            code = {"plugins": plugin_digests(place.methods[cell.method], place.registry)}
+            code |= {key: place.provenance[key] for key in ("source", "versions")}
+            if any(record.get(key) != value for key, value in code.items()):
                 continue
             stored = place.folder.predictions_path(other).read_bytes()
-            kept = ("deterministic", "parameters", "timings", "energy", "history")
+            kept = ("deterministic", "parameters", "timings", "energy", "metrics", "history")
             result = {**{key: record[key] for key in kept}, "same_as_seed": record.get("same_as_seed", other.seed)}
             return result, partial(_copy, stored)
     return None

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmbench.config import RunConfig, Settings, Training
-from mmbench.contracts import Dataset, LoadRequest, Protocol, Task
+from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Protocol, Task
 from mmbench.errors import UsageError, unknown
+from mmbench.evaluation.metrics import METRIC_VERSION
 from mmbench.features import check, fingerprint
+from mmbench.hashing import digest
 from mmbench.locate import cache_folder, find_data
 from mmbench.methods import Method, select
 from mmbench.plugins import Registry
 from mmbench.running.execute import plugin_digests
-from mmbench.running.prepare import usable_split
-from mmbench.running.provenance import provenance
+from mmbench.running.prepare import split_digest, usable_split
 from mmbench.running.store import Cell, RunFolder, folder_name
 
 DEFAULT_SEEDS = "5"
@@ -173,7 +175,10 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     )
     kinds = {m.name: m.kind for m in task.modalities}
     features = {name: fingerprint(selector, kinds[name]) for name, selector in encoders.items()}
-    name = f"{request.task}-{protocol.name}-{config.run_hash([dataset.fingerprint, *features.values()])}"
+    splits = [part for p in dataset.problems for part in (p.name, ",".join(p.concepts), p.split.astype("<U5"))]
+    name = (
+        f"{request.task}-{protocol.name}-{config.run_hash([dataset.fingerprint, digest(splits), *features.values()])}"
+    )
     folder = RunFolder(request.out / folder_name(name))
     problems = [p.name for p in dataset.problems if set(p.concepts) & set(concepts)]
     cells = tuple(Cell(p, m.name, seed) for p in problems for m in methods for seed in seeds)
@@ -204,26 +209,59 @@ def _missing(
     return tuple(todo), [f"{method}: its plug-in changed, so its cells are run again" for method in sorted(changed)]
 
 
-def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
-    """The contents of ``run.json``: all that a report needs besides the cells."""
-    dataset, task, protocol = plan.dataset, plan.task, plan.protocol
-    concepts = [c for c in dataset.concepts if c.name in plan.config.concepts]
+def _split_in_words(plan: Plan) -> str:
+    """The protocol's split, or the one that was asked for in its place."""
+    asked, usual = plan.config.options.get("split"), plan.protocol.defaults.get("split")
+    return plan.protocol.split if asked == usual else f"{asked}, not the protocol's {plan.protocol.split}"
+
+
+def _sizes(dataset: Dataset, concept: Concept, split: NDArray[np.str_]) -> dict[str, Any]:
+    """How many labelled rows each split has, rows a label, and test and val rows whose group is also in train."""
+    labelled = dataset.labelled(concept.name)
+    rows = {name: labelled & (split == name) for name in SPLITS}
+    seen = np.isin(dataset.groups, dataset.groups[split == "train"])
+    target = dataset.targets[concept.name]
+    hits = target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1
+    return {
+        **{f"n_{name}": int(chosen.sum()) for name, chosen in rows.items()},
+        "n_groups": len(np.unique(dataset.groups[rows["test"]])),
+        "shared_with_train": {name: int((rows[name] & seen).sum()) for name in ("val", "test")},
+        "support": {name: hits[chosen].sum(axis=0).tolist() for name, chosen in rows.items()},
+    }
+
+
+def leaks(problems: list[dict[str, Any]], group: str) -> list[str]:
+    """A line for each concept that has validation or test rows whose group is in train as well."""
+    lines = []
+    for problem in problems:
+        for concept, sizes in problem["concepts"].items():
+            shared = [
+                f"{count} of {sizes[f'n_{name}']} {name} rows"
+                for name, count in sizes["shared_with_train"].items()
+                if count
+            ]
+            if shared:
+                where = concept if concept == problem["name"] else f"{problem['name']} {concept}"
+                lines.append(f"{where}: {' and '.join(reversed(shared))} share a {group} with train")
+    return lines
+
+
+def describe_problems(plan: Plan, bad: dict[int, str]) -> list[dict[str, Any]]:
+    """Each problem's rows, by split, concept and label, the unreadable rows ``bad`` left out."""
+    dataset = plan.dataset
     problems = []
     for problem in dataset.problems:
         split = usable_split(problem, bad)
-        sizes = {}
-        for concept in concepts:
-            if concept.name in problem.concepts:
-                labelled = dataset.labelled(concept.name)
-                test = labelled & (split == "test")
-                sizes[concept.name] = {
-                    "n_train": int((labelled & (split == "train")).sum()),
-                    "n_val": int((labelled & (split == "val")).sum()),
-                    "n_test": int(test.sum()),
-                    "n_groups": len(np.unique(dataset.groups[test])),
-                }
-        if sizes:
-            problems.append({"name": problem.name, "concepts": sizes})
+        concepts = [c for c in dataset.concepts if c.name in plan.config.concepts and c.name in problem.concepts]
+        if concepts:
+            sizes = {c.name: _sizes(dataset, c, split) for c in concepts}
+            problems.append({"name": problem.name, "rows": split_digest(dataset.ids, split), "concepts": sizes})
+    return problems
+
+
+def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
+    """What ``run.json`` says of the request and the data."""
+    dataset, task, protocol = plan.dataset, plan.task, plan.protocol
     return {
         "task": {
             "name": plan.name,
@@ -240,19 +278,21 @@ def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
             "name": protocol.name,
             "summary": protocol.summary,
             "citation": protocol.citation,
-            "split": protocol.split,
+            "split": _split_in_words(plan),
             "primary_metric": protocol.primary_metric,
             "warning": protocol.warning,
             "suite": list(protocol.suite),
         },
         "config": plan.config.model_dump(mode="json"),
         "overrides": list(plan.overrides),
+        "metric_version": METRIC_VERSION,
         "fingerprint": dataset.fingerprint,
         "features": plan.features,
         "concepts": [
-            {"name": c.name, "labels": list(c.labels), "kind": c.kind, "background": c.background} for c in concepts
+            {"name": c.name, "labels": list(c.labels), "kind": c.kind, "background": c.background}
+            for c in dataset.concepts
+            if c.name in plan.config.concepts
         ],
-        "problems": problems,
+        "problems": describe_problems(plan, bad),
         "unreadable_inputs": len(bad),
-        **provenance(),
     }

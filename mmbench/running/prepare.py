@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmbench.contracts import Concept, Dataset, Examples, Inputs, Problem, Task
+from mmbench.contracts import SPLITS, Concept, Dataset, Examples, Inputs, Problem, Task
 from mmbench.errors import UsageError
 from mmbench.features import Encoded, encode, is_fitted
+from mmbench.hashing import digest
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A problem ready to be trained on."""
+    """A problem ready to be trained on; ``rows`` is the :func:`split_digest`."""
 
     problem: str
     concepts: tuple[Concept, ...]
     train: Part
     val: Part
     test: Part
+    rows: str
 
 
 def present_rows(values: Sequence[Any] | NDArray[Any]) -> NDArray[np.bool_]:
@@ -105,6 +107,12 @@ def usable_split(problem: Problem, bad: Mapping[int, str]) -> NDArray[np.str_]:
     return split
 
 
+def split_digest(ids: NDArray[np.str_], split: NDArray[np.str_]) -> str:
+    """Of which sample is in which split: cells of one problem are compared only where it agrees."""
+    used = split != ""
+    return digest([ids[used].astype(np.str_), split[used].astype("<U5")])[:16]
+
+
 def prepare(
     dataset: Dataset,
     problem: Problem,
@@ -120,14 +128,15 @@ def prepare(
         UsageError: a split without rows, or a concept without a labelled training row.
     """
     split = usable_split(problem, stateless.bad)
-    rows = {name: np.flatnonzero(split == name) for name in ("train", "val", "test")}
+    rows = {name: np.flatnonzero(split == name) for name in SPLITS}
     for name, chosen in rows.items():
         if len(chosen) == 0:
             raise UsageError(f"problem '{problem.name}' has no {name} rows under this protocol and these options")
     used = tuple(c for c in dataset.concepts if c.name in problem.concepts and c.name in concepts)
     for concept in used:
-        if not dataset.labelled(concept.name)[rows["train"]].any():
-            raise UsageError(f"problem '{problem.name}' has no training row with a label for '{concept.name}'")
+        for name, word in (("train", "training"), ("val", "validation")):
+            if not dataset.labelled(concept.name)[rows[name]].any():
+                raise UsageError(f"problem '{problem.name}' has no {word} row with a label for '{concept.name}'")
     features = {}
     for modality in task.modalities:
         if modality.name in encoders:
@@ -145,4 +154,5 @@ def prepare(
             {concept.name: dataset.targets[concept.name][chosen] for concept in used},
         )
 
-    return Prepared(problem.name, used, part(rows["train"]), part(rows["val"]), part(rows["test"]))
+    train, val, test = (part(rows[name]) for name in SPLITS)
+    return Prepared(problem.name, used, train, val, test, split_digest(dataset.ids, split))

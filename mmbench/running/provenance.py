@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import mmbench
+from mmbench.hashing import digest
+from mmbench.plugins import shipped_folder
 
+SHOWING = ("cli", "reporting")  # what shows figures, and changes none
 PACKAGES = ("numpy", "scipy", "scikit-learn", "scikit-image", "torch", "transformers", "pillow", "codecarbon")
 
 
@@ -63,10 +66,19 @@ def _processor() -> str:
     return platform.processor()
 
 
+def source_digest() -> str:
+    """Of the code that a cell's figures follow from: mmbench's own modules and the plug-ins that came with it."""
+    home = Path(mmbench.__file__).resolve().parent
+    files = {path for path in home.rglob("*.py") if path.relative_to(home).parts[0] not in SHOWING}
+    files.update(path for name in ("baselines", "tasks") for path in shipped_folder(name).rglob("*.py"))
+    return digest([path.read_bytes() for path in sorted(files)])[:16]
+
+
 def provenance() -> dict[str, Any]:
-    """All of it, for ``run.json``."""
+    """Versions, the state of the code and the machine: for ``run.json``, and with every cell."""
     return {
         "versions": versions(),
         "git": git_state(Path(mmbench.__file__).resolve().parent),
+        "source": source_digest(),
         "machine": machine(),
     }

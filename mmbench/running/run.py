@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,14 @@ from mmbench.running.energy import Meter
 from mmbench.running.execute import Report, Workplace, predictions_writer
 from mmbench.running.plan import Plan, describe
 from mmbench.running.prepare import Prepared, encode_stateless, prepare, refuse_bad
+from mmbench.running.provenance import provenance
 from mmbench.running.store import CEILING, Cell
 
 
-def prepare_run(plan: Plan, registry: Registry, say: Callable[[str], None]) -> Workplace:
+def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: Callable[[str], None]) -> Workplace:
     """Encode what the missing cells need and write ``run.json`` and the ceiling rows of generated data.
+
+    ``energy_source`` is what the cells' energy is measured with, or None.
 
     Raises:
         UsageError: inputs that cannot be read, a split without rows, a folder that cannot be written.
@@ -28,7 +31,13 @@ def prepare_run(plan: Plan, registry: Registry, say: Callable[[str], None]) -> W
     refuse_bad(plan.dataset, stateless.bad, plan.config.options.get("bad_images", "error"))
     if stateless.bad:
         say(f"left out {len(stateless.bad)} rows whose input cannot be read")
-    plan.folder.write_info(describe(plan, stateless.bad))
+    source = provenance()
+    info = {**describe(plan, stateless.bad), "energy_source": energy_source, **source}
+    if (plan.folder.path / "run.json").exists():  # an earlier command's plug-ins and meter stay named
+        before = plan.folder.info()
+        info["overrides"] = list(dict.fromkeys([*before["overrides"], *info["overrides"]]))
+        info["energy_source"] = energy_source or before.get("energy_source")
+    plan.folder.write_info(info)
     wanted = {cell.problem for cell in plan.todo}
     prepared = {}
     for problem in plan.dataset.problems:
@@ -36,11 +45,11 @@ def prepare_run(plan: Plan, registry: Registry, say: Callable[[str], None]) -> W
             prepared[problem.name] = prepare(
                 plan.dataset, problem, plan.task, plan.config.encoders, plan.config.concepts, stateless, cache_folder()
             )
-            _write_ceilings(plan, prepared[problem.name])
-    return Workplace(plan.folder, plan.config, registry, prepared, plan.methods, plan.force)
+            _write_ceilings(plan, prepared[problem.name], source)
+    return Workplace(plan.folder, plan.config, registry, prepared, plan.methods, source, plan.force)
 
 
-def _write_ceilings(plan: Plan, prepared: Prepared) -> None:
+def _write_ceilings(plan: Plan, prepared: Prepared, source: dict[str, Any]) -> None:
     """Store the best possible scores of generated data as cells of their own, one a seed like any other row."""
     place = {sample: row for row, sample in enumerate(plan.dataset.ids)}
     rows = np.array([place[sample] for part in (prepared.val, prepared.test) for sample in part.ids])
@@ -61,14 +70,16 @@ def _write_ceilings(plan: Plan, prepared: Prepared) -> None:
                     "timings": {},
                     "energy": None,
                     "history": {},
+                    "rows": prepared.rows,
                     "plugins": {},
+                    **source,
                 }
                 plan.folder.write_cell(cell, record, predictions_writer(prepared, scores))
 
 
 def run_cells(
     plan: Plan, place: Workplace, jobs: int, meter: Meter | None, report: Report
-) -> Iterator[tuple[Cell, dict[str, Any]]]:
+) -> Generator[tuple[Cell, dict[str, Any]], None, None]:
     """Run the missing cells; each is stored before it is yielded."""
     if jobs > 1:
         yield from run_in_processes(place, plan.todo, report, jobs)

@@ -76,7 +76,10 @@ def objective_losses(
     focus: float = 0.0,
     weights: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The mean loss of each objective over the rows that have its label; one without such a row is skipped.
+    """The mean loss of each objective over the rows that have its label.
+
+    An objective without such a row is skipped; a concept without one stays out of the graph, so that its head gets no
+    gradient, not a gradient of zero.
 
     An objective of a whole concept is cross-entropy, one of a label binary cross-entropy on that logit, each times
     (1 - p_d)^beta, p_d being the probability given to the truth (MT25 equations 8-10). Both come from the log-odds of
@@ -116,9 +119,13 @@ def objective_losses(
                 raise _no_row(of[0])
             row_losses = row_losses * table.gather(1, target.clamp(min=0).T).T
         known = target != UNLABELLED
+        if not known.any():
+            continue
         count.append(known.sum(0))
         total.append((row_losses * known).sum(0))
         places += group
+    if not places:
+        return next(iter(outputs.values())).new_zeros(0), torch.zeros(0, dtype=torch.int64)
     counts, order = torch.cat(count), torch.tensor(places, device=total[0].device)
     active = counts > 0
     losses, order = torch.cat(total)[active] / counts[active], order[active]

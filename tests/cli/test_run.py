@@ -208,3 +208,40 @@ def test_a_changed_plug_in_has_its_cells_run_again(mmbench, tmp_path):
         [sys.executable, "-m", "mmbench", *command], capture_output=True, text=True, env=os.environ, check=False
     )
     assert "its plug-in changed" in changed.stderr
+
+
+DIES = """
+import os
+import signal
+from mmbench.contracts import Model
+NAME = "dies"
+KIND = "model"
+SUMMARY = "Kills its own process"
+class Dies(Model):
+    n_parameters = 0
+    def fit(self, train, val, context):
+        os.kill(os.getpid(), signal.SIGKILL)
+    def predict(self, inputs):
+        return {}
+def build():
+    return Dies()
+"""
+
+
+def test_a_worker_that_dies_costs_its_own_cell_and_no_other(mmbench, tmp_path):
+    (tmp_path / "dies.py").write_text(DIES)
+    done = mmbench(
+        "run", "digits", "--method", "dies,majority", "--seeds", "2", "--jobs", "2", "--plugin", "dies.py", *QUICK
+    )
+    assert done.code == 1
+    statuses = {
+        f"{p.parts[-3]} {p.parts[-2]}": json.loads(p.read_text())["status"]
+        for p in tmp_path.glob("results/runs/*/cells/*/*/*/result.json")
+    }
+    assert statuses == {
+        "dies seed-0": "oom",
+        "dies seed-1": "oom",
+        "majority seed-0": "done",
+        "majority seed-1": "done",
+    }
+    assert "oom: joint dies seed 0" in done.err

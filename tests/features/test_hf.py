@@ -171,7 +171,15 @@ def test_batches_hold_texts_of_one_length_and_no_more_than_asked(built: Build, m
     monkeypatch.setattr(huggingface, "pool_text", lambda m, t, p: shapes.append(tuple(t.shape)) or pool_text(m, t, p))
     found = dict(huggingface.encode_texts(loaded(built("bert")), tokenizer(), [*TEXTS, "rain"], "mean", 128, 2))
     assert sorted(found) == list(range(8))
-    assert sorted(shapes) == [(1, 2), (1, 3), (1, 6), (1, 10), (2, 3), (2, 4)]
+    assert sorted(shapes) == [(2, 2), (2, 3), (2, 3), (2, 4), (2, 6), (2, 10)]
+
+
+def test_a_vector_does_not_depend_on_what_is_encoded_with_it(built: Build) -> None:
+    model = loaded(built("bert"))
+    together = dict(huggingface.encode_texts(model, tokenizer(), TEXTS, "mean", 128, 4))
+    for row, text in enumerate(TEXTS):
+        ((_, alone),) = huggingface.encode_texts(model, tokenizer(), [text], "mean", 128, 4)
+        assert np.array_equal(alone, together[row])
 
 
 def test_order_duplicates_and_missing_texts(built: Build, tmp_path: Path) -> None:
