@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmbench.contracts import SPLITS
 from mmbench.hashing import derive_seed
@@ -52,3 +52,19 @@ def grouped_split(
         split_of_group[group] = choice
         dealt[choice] += size
     return np.array(SPLITS)[split_of_group[group_of_row]]
+
+
+def leaks(problems: list[dict[str, Any]], group: str) -> list[str]:
+    """A line for each concept that has validation or test rows whose group is in train as well."""
+    lines = []
+    for problem in problems:
+        for concept, sizes in problem["concepts"].items():
+            shared = [
+                f"{count} of {sizes[f'n_{name}']} {name} rows"
+                for name, count in sizes.get("shared_with_train", {}).items()
+                if count
+            ]
+            if shared:
+                where = concept if concept == problem["name"] else f"{problem['name']} {concept}"
+                lines.append(f"{where}: {' and '.join(reversed(shared))} share their {group} with train")
+    return lines

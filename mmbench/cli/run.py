@@ -141,7 +141,8 @@ def _run_one(request: Any, registry: Registry, settings: Settings, energy: bool)
 
 def _announce(plan: Plan, jobs: int) -> None:
     from mmbench.cli.progress import say
-    from mmbench.running.plan import describe_problems, leaks
+    from mmbench.running.plan import describe_problems
+    from mmbench.splits import leaks
 
     problems = len({cell.problem for cell in plan.cells})
     say(f"{plan.dataset.title} · protocol {plan.protocol.name}: {plan.protocol.summary}")

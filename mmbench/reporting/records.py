@@ -26,7 +26,7 @@ from mmbench.evaluation.predictions import Predictions, read_predictions
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
 from mmbench.reporting import comparison
-from mmbench.reporting.comparison import Record, Row, adjust, concept_records
+from mmbench.reporting.comparison import Family, Record, Row, concept_records, judge
 from mmbench.running.store import CEILING, Cell, RunFolder, write_atomically
 
 
@@ -34,16 +34,18 @@ from mmbench.running.store import CEILING, Cell, RunFolder, write_atomically
 class Collection:
     """The records of a run and what the tables need beside them.
 
-    ``best`` holds (problem, concept, metric, method) of the best method and of all that its paired interval does not
-    separate from it; ``reference`` is the method that differences are taken to, or None; ``failures`` are lines on
-    cells that have no result.
+    ``ranked`` names the methods that took part in finding the best, by "problem concept"; ``best`` holds (problem,
+    concept, metric, method) of the best method and of all that its paired interval does not separate from it;
+    ``reference`` is the method that differences are taken to, or None; ``remarks`` are lines on rows that come from
+    other code and on cells that have no result.
     """
 
     info: dict[str, Any]
     records: list[Record]
     reference: str | None
+    ranked: dict[str, list[str]]
     best: frozenset[tuple[str, str, str, str]]
-    failures: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 def make_records(folder: RunFolder, methods: Sequence[str] | None = None, reference: str | None = None) -> Collection:
@@ -67,7 +69,9 @@ def make_records(folder: RunFolder, methods: Sequence[str] | None = None, refere
         if stored["digest"] == digest([json.dumps(stored["collection"])]):
             kept = stored["collection"]
             best = frozenset(tuple(place) for place in kept["best"])
-            return Collection(kept["info"], kept["records"], kept["reference"], best, tuple(kept["failures"]))
+            return Collection(
+                kept["info"], kept["records"], kept["reference"], kept["ranked"], best, tuple(kept["remarks"])
+            )
     collection = _collect(folder, methods, reference)
     content = json.loads(json.dumps(dataclasses.asdict(collection) | {"best": sorted(collection.best)}))
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no result
@@ -109,15 +113,43 @@ def _collect(folder: RunFolder, methods: Sequence[str] | None, reference: str | 
     elif reference not in present:
         raise UsageError(f"--reference {reference} is not in this run: it has {', '.join(order)}")
     records: list[Record] = []
+    family: Family = []
+    ranked: dict[str, list[str]] = {}
     best: set[tuple[str, str, str, str]] = set()
     for problem in (p["name"] for p in info["problems"]):
         rows_by_concept = _read(folder, done[problem], concepts, order, info["config"]["thresholds"] == "val")
         for concept, rows in rows_by_concept.items():
-            made, winners = concept_records(info, problem, concept, rows, reference)
-            records += made
-            best |= {(problem, concept.name, metric, method) for metric, method in winners}
-    adjust(records, info, reference)
-    return Collection(info, records, reference, frozenset(best), tuple(failures))
+            compared = concept_records(info, problem, concept, rows, reference)
+            records += compared.records
+            family += compared.family
+            ranked[f"{problem} {concept.name}"] = list(compared.ranked)
+            best |= {(problem, concept.name, metric, method) for metric, method in compared.best}
+    judge(family, info, reference)
+    notes = _provenance_notes(done)
+    return Collection(info, records, reference, ranked, frozenset(best), (*notes, *failures))
+
+
+def _provenance_notes(
+    done: dict[str, dict[str, list[tuple[Cell, dict[str, Any]]]]],
+) -> list[str]:
+    """Where rows come from other code than the rest: plug-ins of the user's, and states or versions that differ."""
+    plugins: dict[str, set[str]] = defaultdict(set)
+    states: dict[str, set[str]] = defaultdict(set)
+    for by_method in done.values():
+        for method, cells in by_method.items():
+            for _, result in cells:
+                plugins[method].add(", ".join(f"{k} {v}" for k, v in sorted(result.get("plugins", {}).items())))
+                states[json.dumps([result.get("source"), result.get("versions")])].add(method)
+    notes = [
+        f"{method} uses plug-ins that are not mmbench's: {' or '.join(sorted(found - {''}))}"
+        for method, found in plugins.items()
+        if found - {""}
+    ]
+    if len(states) > 1:
+        notes.append(
+            f"rows come from {len(states)} states of mmbench or its libraries; `mmbench run --force` renews them"
+        )
+    return notes
 
 
 def _order(present: set[str], suite: Sequence[str]) -> list[str]:
@@ -139,14 +171,18 @@ def _read(
     for method in (m for m in order if m in by_method):
         found: dict[str, list[tuple[Predictions, NDArray[np.float64] | None]]] = defaultdict(list)
         values: dict[str, list[dict[str, MetricValue]]] = defaultdict(list)
+        computed: dict[tuple[str, int], tuple[Predictions, dict[str, MetricValue]]] = {}
         for cell, result in by_method[method]:
             path = folder.predictions_path(cell)
             val = read_predictions(path, concepts, "val") if tuned else {}
-            twin = "same_as_seed" in result and len(values) > 0
             for name, predictions in read_predictions(path, concepts, "test").items():
                 thresholds = tune_thresholds(val[name]) if tuned else None
+                twin = computed.get((name, result.get("same_as_seed", -1)))
+                if twin is None or not np.array_equal(twin[0].scores, predictions.scores):
+                    twin = (predictions, compute(predictions, thresholds))
+                computed[name, cell.seed] = twin
                 found[name].append((predictions, thresholds))
-                values[name].append(values[name][0] if twin else compute(predictions, thresholds))
+                values[name].append(twin[1])
         for concept in concepts:
             if found[concept.name]:
                 seeds = tuple(cell.seed for cell, _ in by_method[method])

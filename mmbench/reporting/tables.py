@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mmbench.reporting.comparison import Record
 from mmbench.reporting.records import Collection
+from mmbench.splits import leaks
 
 TABLE_METRICS = ("macro_f1", "micro_f1", "weighted_f1", "hamming", "map")
 
@@ -68,7 +70,9 @@ def _table(collection: Collection, problem: str, concept: str, metrics: list[str
     title = f"{concept} · {info['task']['title']} · protocol {info['protocol']['name']}"
     if len(info["problems"]) > 1 and problem != concept:
         title += f" · {problem}"
-    return Table(title, tuple(columns), tuple(rows), _notes(collection, here, metrics[0]), f"{problem} {concept}")
+    return Table(
+        title, tuple(columns), tuple(rows), _notes(collection, problem, here, metrics[0]), f"{problem} {concept}"
+    )
 
 
 def number(value: float | None) -> str:
@@ -104,35 +108,72 @@ def energy(record: Record) -> str:
     return f"{'~' if record['energy_source'] == 'estimate' else ''}{record['energy_wh']:.3g}"
 
 
-def _notes(collection: Collection, records: list[Record], primary: str) -> tuple[str, ...]:
-    info, first = collection.info, records[0]
-    seeds = sorted({record["n_seeds"] for record in records})
+def _notes(collection: Collection, problem: str, records: list[Record], primary: str) -> tuple[str, ...]:
+    """What a reader must know to judge the table: warnings first, then data, networks, intervals and costs."""
+    info = collection.info
+    here = [record for record in records if record["metric"] == primary]
+    first = here[0]
     notes = [
-        f"n_train {first['n_train']:,}, n_test {first['n_test']:,} rows in {first['n_groups']:,} groups "
-        f"({info['task']['group']}); split: {info['protocol']['split']}",
-        f"encoders: {first['encoders']}; seeds: {', '.join(map(str, seeds))}; untuned defaults, one budget for all",
-        f"intervals: {first['ci_kind']}; underlined: the best and what its paired interval does not separate from it",
+        f"WARNING: {line}" for line in (info["protocol"]["warning"], *_leaks(info, problem, first["concept"])) if line
     ]
     if info["task"]["generated"]:
-        notes.insert(
-            0, "GENERATED DATA: these numbers say nothing about any method; ceiling rows are the best possible"
+        notes.append(
+            "GENERATED DATA: these numbers say nothing about any method; ceiling rows are the scores of the true "
+            "posterior, decided at .5 or by argmax"
         )
-    if info["protocol"]["warning"]:
-        notes.insert(0, f"WARNING: {info['protocol']['warning']}")
+    labels = f"; labels: {first['labels']}" if first["labels"] else ""
+    notes += [
+        f"n_train {first['n_train']:,}, n_test {first['n_test']:,} rows in {first['n_groups']:,} groups "
+        f"({info['task']['group']}){labels}; split: {first['split']}",
+        f"encoders: {first['encoders']}; networks: untuned defaults, one budget; linear: class-balanced, C chosen on "
+        "validation",
+        *_interval_notes(here),
+        *_underlining(collection, here),
+    ]
     if info["overrides"]:
         notes.append("overrides: " + "; ".join(info["overrides"]))
-    if len(seeds) > 1:
-        notes.append("rows differ in their number of seeds")
-    sources = {record["energy_source"] for record in records} - {None}
+    sources = {record["energy_source"] for record in here} - {None}
     if sources:
         notes.append(
             f"energy a cell by codecarbon, source: {', '.join(sorted(sources))} (~ is an estimate, not ranked)"
         )
-    effects = [record["mde"] for record in records if record["metric"] == primary and record["mde"] is not None]
+    effects = [record["mde"] for record in here if record["mde"] is not None]
     if effects:
         notes.append(
-            f"minimum detectable difference in {primary} to {collection.reference} at 80 % power: "
-            f"{min(effects):.3f} to {max(effects):.3f}, by method"
+            f"minimum detectable difference in {primary} to {collection.reference} at 80 % power, as one of "
+            f"{_family(here)}: {min(effects):.3f} to {max(effects):.3f}, by method"
         )
-    notes += collection.failures
-    return tuple(notes)
+    return (*notes, *collection.remarks)
+
+
+def _family(records: list[Record]) -> str:
+    """The family that these records' tests belong to."""
+    return next(str(record["family"]) for record in records if record["family"] is not None)
+
+
+def _leaks(info: dict[str, Any], problem: str, concept: str) -> list[str]:
+    """A line where validation or test rows of the concept share a group with train."""
+    sizes = next(p for p in info["problems"] if p["name"] == problem)["concepts"][concept]
+    return leaks([{"name": concept, "concepts": {concept: sizes}}], info["task"]["group"])
+
+
+def _interval_notes(records: list[Record]) -> list[str]:
+    """One line for each kind of interval, with the rows it belongs to where there are several."""
+    kinds: dict[tuple[str, int], list[str]] = {}
+    for record in records:
+        kinds.setdefault((record["ci_kind"] or "none, one group cannot be resampled", record["n_seeds"]), []).append(
+            record["method"]
+        )
+    return [
+        f"intervals: {kind}; seeds: {seeds}" + (f" ({', '.join(methods)})" if len(kinds) > 1 else "")
+        for (kind, seeds), methods in kinds.items()
+    ]
+
+
+def _underlining(collection: Collection, records: list[Record]) -> list[str]:
+    """What the underline means and which rows it leaves out."""
+    out = [r["method"] for r in records if r["method"] not in collection.ranked[f"{r['problem']} {r['concept']}"]]
+    line = "underlined: the best and what its paired interval does not separate from it"
+    if not collection.info["task"]["generated"] and any(record["delta"] is not None for record in records):
+        line += "; intervals of Δ are not adjusted for the number of comparisons, verdicts are"
+    return [line + (f"; not ranked: {', '.join(out)}" if out else "")]

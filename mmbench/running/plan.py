@@ -230,22 +230,6 @@ def _sizes(dataset: Dataset, concept: Concept, split: NDArray[np.str_]) -> dict[
     }
 
 
-def leaks(problems: list[dict[str, Any]], group: str) -> list[str]:
-    """A line for each concept that has validation or test rows whose group is in train as well."""
-    lines = []
-    for problem in problems:
-        for concept, sizes in problem["concepts"].items():
-            shared = [
-                f"{count} of {sizes[f'n_{name}']} {name} rows"
-                for name, count in sizes["shared_with_train"].items()
-                if count
-            ]
-            if shared:
-                where = concept if concept == problem["name"] else f"{problem['name']} {concept}"
-                lines.append(f"{where}: {' and '.join(reversed(shared))} share a {group} with train")
-    return lines
-
-
 def describe_problems(plan: Plan, bad: dict[int, str]) -> list[dict[str, Any]]:
     """Each problem's rows, by split, concept and label, the unreadable rows ``bad`` left out."""
     dataset = plan.dataset

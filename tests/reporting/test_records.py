@@ -233,7 +233,7 @@ def test_identical_methods_tie(add, few):
     twin = one(found, "twin+equal")
     assert twin["delta"] == twin["delta_low"] == twin["delta_high"] == 0.0
     assert twin["p_raw"] == twin["p_holm"] == 1.0
-    assert twin["mde"] == 0.0
+    assert twin["mde"] is None
     assert twin["verdict"] == "not distinguishable from ours+dmtl"
     for metric in set(METRICS) - {"hamming_single"}:
         assert {("joint", "many", metric, m) in found.best for m in ("ours+dmtl", "twin+equal")} == {True}
@@ -351,7 +351,10 @@ def test_methods_with_other_seeds_are_shown_but_not_compared(add, few):
     assert record["mean"] is not None
     assert record["delta"] is record["p_raw"] is None
     assert ("joint", "sort", "macro_f1", "good+equal") not in found.best
-    assert "rows differ in their number of seeds" in render(found, "markdown", ("macro_f1",))
+    text = render(found, "markdown", ("macro_f1",))
+    assert "not ranked: good+equal" in text
+    assert "crossed bootstrap over seeds and groups, 400 replicates; seeds: 5 (ours+dmtl)" in text
+    assert "conditional on these seeds, 400 replicates; seeds: 2 (good+equal)" in text
 
 
 def test_other_test_rows_are_not_comparable(add, few):
@@ -387,7 +390,7 @@ def test_chosen_methods_come_in_the_order_given(run):
 def test_failures_are_told(run, add):
     folder = add("good+equal", 5, {}, status="failed", error={"message": "out of memory"})
     found = make_records(folder)
-    assert found.failures == ("failed: joint good+equal seed 5: out of memory",)
+    assert found.remarks == ("failed: joint good+equal seed 5: out of memory",)
     assert "out of memory" in render(found, "markdown", ("macro_f1",))
 
 
@@ -416,3 +419,53 @@ def test_a_method_has_the_same_numbers_whatever_it_is_shown_beside(run):
         first, second = one(alone, "good+equal", metric), one(together, "good+equal", metric)
         for name in ("mean", "ci_low", "ci_high"):
             assert first[name] == second[name]
+
+
+def test_a_twin_has_the_values_of_the_seed_it_names_and_only_if_its_predictions_are_the_same(add, few):
+    for seed in (0, 1):
+        add("ours+dmtl", seed, scores_of(0.8, seed))
+    add("ours+dmtl", 2, scores_of(0.8, 1), same_as_seed=1)
+    add("ours+dmtl", 3, scores_of(0.5, 3), same_as_seed=1)
+    folder = add("ours+dmtl", 4, scores_of(0.8, 4), same_as_seed=9)
+    folder.write_info(run_info())
+    truth = TRUTH[TEST]
+    values = [
+        f1_score(truth, scores_of(skill, seed)["sort"][TEST].argmax(1), average="macro", labels=[0, 1, 2])
+        for skill, seed in ((0.8, 0), (0.8, 1), (0.8, 1), (0.5, 3), (0.8, 4))
+    ]
+    assert one(make_records(folder), "ours+dmtl")["mean"] == pytest.approx(np.mean(values))
+
+
+def test_cells_of_another_split_are_not_compared(add, few):
+    for seed in range(5):
+        add("ours+dmtl", seed, scores_of(0.8, seed), rows="aaaa")
+        folder = add("good+equal", seed, scores_of(0.7, seed), rows="aaaa" if seed else "bbbb")
+    folder.write_info(run_info())
+    with pytest.raises(NotComparableError, match="good\\+equal was trained or tested on other rows than"):
+        make_records(folder)
+
+
+def test_foreign_code_and_several_states_of_the_code_are_told(add, few):
+    add("ours+dmtl", 0, scores_of(0.8, 0), source="one", versions={"torch": "1"})
+    folder = add("good+equal", 0, scores_of(0.7, 0), source="one", versions={"torch": "1"}, plugins={"good": "abc"})
+    folder.write_info(run_info())
+    (note,) = make_records(folder).remarks
+    assert note == "good+equal uses plug-ins that are not mmbench's: good abc"
+    add("good+equal", 0, scores_of(0.7, 0), source="one", versions={"torch": "2"})
+    (note,) = make_records(folder).remarks
+    assert "rows come from 2 states of mmbench or its libraries" in note
+
+
+def test_an_average_with_an_estimate_in_it_is_an_estimate(add, few):
+    for seed, source in enumerate(("rapl", "rapl", "estimate")):
+        folder = add("ours+dmtl", seed, scores_of(0.8, seed), energy={"wh": 1.0, "source": source})
+    folder.write_info(run_info())
+    assert one(make_records(folder), "ours+dmtl")["energy_source"] == "estimate"
+
+
+def test_the_detectable_difference_grows_with_the_family(run):
+    found = make_records(run)
+    record = one(found, "good+equal")
+    assert record["family"] == "4 comparisons with ours+dmtl on macro_f1"
+    half = (record["delta_high"] - record["delta_low"]) / 2
+    assert record["mde"] == pytest.approx(half / 1.96 * (2.4977 + 0.8416), rel=0.15)

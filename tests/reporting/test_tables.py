@@ -25,18 +25,29 @@ def record(method="good+equal", metric="macro_f1", **changes) -> dict:
         "mean": 0.5, "sd": 0.01, "ci_low": 0.4, "ci_high": 0.6, "ci_kind": "95 % percentile", "n_seeds": 5,
         "n_train": 1000, "n_test": 2000, "n_groups": 1500, "delta": None, "delta_low": None, "delta_high": None,
         "mde": None, "parameters": 12345, "train_seconds": 1.25, "energy_wh": 0.5, "energy_source": "rapl",
-        "encoders": "text=tfidf-svd", "tests": [], "verdict": None,
+        "encoders": "text=tfidf-svd", "tests": [], "verdict": None, "labels": "union", "split": "official",
+        "family": "3 comparisons with ours+dmtl on macro_f1",
     } | changes  # fmt: skip
 
 
-def collection(records, *, best=(), failures=(), generated=False, warning="", overrides=()) -> Collection:
+def collection(
+    records, *, best=(), failures=(), generated=False, warning="", overrides=(), shared=None, ranked=None
+) -> Collection:
     info = {
         "task": {"title": "Toy", "group": "tweet", "generated": generated},
         "protocol": {"name": "plain", "primary_metric": "macro_f1", "split": "official", "warning": warning},
-        "problems": [{"name": "joint"}],
+        "problems": [{"name": "joint", "concepts": {"sort": {"n_test": 2000, "shared_with_train": shared or {}}}}],
         "overrides": list(overrides),
     }
-    return Collection(info, records, "ours+dmtl", frozenset(best), tuple(failures))
+    methods = [r["method"] for r in records]
+    return Collection(
+        info,
+        records,
+        "ours+dmtl",
+        {"joint sort": methods if ranked is None else ranked},
+        frozenset(best),
+        tuple(failures),
+    )
 
 
 def both(method="good+equal", **changes) -> list[dict]:
@@ -79,6 +90,13 @@ def test_every_note_reaches_every_form(form):
     text = " ".join(render(made, form, ("map",)).split())
     for note in ("GENERATED DATA", "row-level split", "epochs 3", "oom: cell 7", "0.021", "1,500 groups", "2,000"):
         assert note in text, note
+
+
+def test_rows_that_share_a_group_with_train_are_a_warning_and_come_first():
+    made = collection(both(), shared={"val": 0, "test": 67})
+    (table,) = make_tables(made, ("map",))
+    assert table.notes[0] == "WARNING: sort: 67 of 2000 test rows share their tweet with train"
+    assert not any("share" in note for note in make_tables(collection(both()), ("map",))[0].notes)
 
 
 def test_the_best_is_marked_in_every_form():
@@ -126,7 +144,8 @@ def test_plain_text_has_no_escape_codes_and_all_columns(monkeypatch):
 
 def test_two_problems_are_told_apart():
     made = collection([record(), record(problem="alone")])
-    made.info["problems"].append({"name": "alone"})
+    made.info["problems"].append({"name": "alone", "concepts": {"sort": {"n_test": 2000}}})
+    made.ranked["alone sort"] = ["good+equal"]
     titles = [table.title for table in make_tables(made, ())]
     assert len(set(titles)) == 2
     latex = to_latex(make_tables(made, ()))
