@@ -21,7 +21,8 @@ def find_data(name: str, task: Task, given: Path | None, require: bool) -> Path 
     """The data set's root: ``--data``, else ``MMBENCH_DATA/<task>``, else the user cache; None means the task's own.
 
     Raises:
-        UsageError: a given folder that is not there, or no data where ``require`` asks for it.
+        UsageError: a given folder that is not there, a found one of another layout, or no data where ``require`` asks
+            for it.
     """
     if given is not None:
         if not given.is_dir():
@@ -33,6 +34,10 @@ def find_data(name: str, task: Task, given: Path | None, require: bool) -> Path 
     for place in [*places, cache_folder() / "data" / name]:
         if place.is_dir() and task.recognises(place):
             return place.resolve()
+        if place.is_dir() and any(place.iterdir()):
+            raise UsageError(
+                f"{place} holds no {task.title} in a layout that is read: mend it or give --data. {task.obtain}"
+            )
     if task.embedded == "none" or (require and task.embedded != "real"):
         raise UsageError(f"no data found for task {name}: give its folder with --data. {task.obtain}".strip())
     return None

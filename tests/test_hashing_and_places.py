@@ -94,10 +94,15 @@ def test_data_that_is_missing_is_one_line_that_says_how_to_get_it(tmp_path: Path
     assert find_data("some", replace(task, embedded="real"), None, True) is None
 
 
-def test_a_folder_of_another_layout_is_passed_over(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_folder_is_passed_over_and_one_of_another_layout_refused(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "all" / "some").mkdir(parents=True)
     monkeypatch.setenv("MMBENCH_DATA", str(tmp_path / "all"))
     assert find_data("some", task, None, False) is None
+    (tmp_path / "all" / "some" / "other.txt").touch()
+    with pytest.raises(UsageError, match=r"holds no Some data in a layout that is read.*Get it from its authors"):
+        find_data("some", task, None, False)
 
 
 def test_the_cache_folder_is_the_one_named_or_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
