@@ -15,6 +15,7 @@ def report(
     format_: Annotated[str, typer.Option("--format", help="|".join(FORMATS))] = "table",
     output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Which metrics the tables show (a,b).")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Set published numbers beside ours.")] = False,
     out: Annotated[Path, typer.Option(help="Where runs are stored.")] = Path("results") / "runs",
 ) -> None:
     """Print or write the comparison of a run from its stored predictions."""
@@ -35,11 +36,14 @@ def report(
             raise unknown("metric", name, METRICS)
     collection = make_records(folder)
     if format_ == "table" and output is None:
+        from mmbench.reporting.published import published_tables
+        from mmbench.reporting.tables import make_tables
         from mmbench.reporting.terminal import print_tables
 
-        print_tables(collection, wanted)
+        claims = published_tables(collection) if published else []
+        print_tables([*make_tables(collection, wanted), *claims])
         return
-    text = render(collection, format_, wanted)
+    text = render(collection, format_, wanted, published)
     if output is None:
         typer.echo(text, nl=False)
         return

@@ -7,19 +7,28 @@ import io
 import json
 from collections.abc import Sequence
 
+from mmbench.errors import UsageError
 from mmbench.reporting.comparison import Record
+from mmbench.reporting.published import published_tables
 from mmbench.reporting.records import Collection
 from mmbench.reporting.tables import Table, make_tables
 from mmbench.reporting.terminal import to_text
 
 
-def render(collection: Collection, form: str, metrics: Sequence[str]) -> str:
-    """The text of a report: ``table``, ``markdown``, ``latex``, ``csv`` or ``json``."""
+def render(collection: Collection, form: str, metrics: Sequence[str], published: bool = False) -> str:
+    """The text of a report: ``table``, ``markdown``, ``latex``, ``csv`` or ``json``; ``published`` adds claims.
+
+    Raises:
+        UsageError: published numbers asked for in records, which hold only what was measured.
+        NotComparableError: published numbers where none is comparable.
+    """
+    if published and form in ("json", "csv"):
+        raise UsageError(f"--published has no place in --format {form}, whose records are measured: ask for a table")
     if form == "json":
         return json.dumps(collection.records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if form == "csv":
         return _csv(collection.records)
-    tables = make_tables(collection, metrics)
+    tables = [*make_tables(collection, metrics), *(published_tables(collection) if published else [])]
     if form == "latex":
         from mmbench.reporting.latex import to_latex
 

@@ -11,17 +11,16 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mmbench.reporting.records import Collection
-from mmbench.reporting.tables import TABLE_METRICS, Table, make_tables
+from mmbench.reporting.tables import Table
 
 GAP = 2  # between columns
 WIDTH = 500  # of text that goes to a file: no line is ever folded
 
 
-def print_tables(collection: Collection, metrics: Sequence[str] = TABLE_METRICS) -> None:
-    """Print one table a problem and concept to standard output."""
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print tables to standard output, as wide as the terminal is."""
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    for table in make_tables(collection, metrics):
+    for table in tables:
         _print(console, table)
 
 
