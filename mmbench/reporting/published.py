@@ -76,8 +76,8 @@ def _claims(collection: Collection, concept: str, claims: list[Claim]) -> Table:
     ours = [name for metric in claimed for name in _counterparts(metric)]
     ours = [name for name in dict.fromkeys(ours) if any((claim["ours"], name) in measured for claim in claims)]
     rows = []
-    for key, by_metric in by_row.items():
-        cells = [*key, *(by_metric[m]["value"] if m in by_metric else "–" for m in claimed)]
+    for row, by_metric in by_row.items():
+        cells = [*row, *(by_metric[m]["value"] if m in by_metric else "–" for m in claimed)]
         method = next(iter(by_metric.values()))["ours"]
         cells += [_value(measured[method, name]) if (method, name) in measured else "–" for name in ours]
         rows.append(tuple(Entry(cell) for cell in cells))
