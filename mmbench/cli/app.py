@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from mmbench import __version__
-from mmbench.cli import info, listing, report, run
+from mmbench.cli import compare, info, listing, report, run
 from mmbench.errors import MmbenchError
 
 INTERRUPTED = 130
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
 

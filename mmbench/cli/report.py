@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mmbench.reporting.tables import Table
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 
@@ -19,31 +23,47 @@ def report(
     out: Annotated[Path, typer.Option(help="Where runs are stored.")] = Path("results") / "runs",
 ) -> None:
     """Print or write the comparison of a run from its stored predictions."""
-    from mmbench.errors import UsageError, unknown
+    from mmbench.errors import unknown
     from mmbench.running.store import find_run
 
     if format_ not in FORMATS:
         raise unknown("format", format_, FORMATS)
     folder = find_run(run, out)
-    from mmbench.evaluation.metrics import METRICS
+    from mmbench.evaluation.metrics import check_metrics
     from mmbench.reporting.records import make_records
     from mmbench.reporting.render import render
     from mmbench.reporting.tables import TABLE_METRICS
 
     wanted = [name.strip() for name in (metrics or ",".join(TABLE_METRICS)).split(",") if name.strip()]
-    for name in wanted:
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
+    check_metrics(wanted)
     collection = make_records(folder)
     if format_ == "table" and output is None:
-        from mmbench.reporting.published import published_tables
-        from mmbench.reporting.tables import make_tables
-        from mmbench.reporting.terminal import print_tables
+        from mmbench.reporting.render import all_tables
 
-        claims = published_tables(collection) if published else []
-        print_tables([*make_tables(collection, wanted), *claims])
-        return
-    text = render(collection, format_, wanted, published)
+        show(all_tables(collection, wanted, published), format_, None)
+    else:
+        emit(render(collection, format_, wanted, published), output)
+
+
+def show(tables: Sequence[Table], form: str, output: Path | None) -> None:
+    """Print tables as wide as the terminal is, or write them in a form that is text."""
+    from mmbench.reporting.render import tables_as
+    from mmbench.reporting.terminal import print_tables
+
+    if form == "table" and output is None:
+        print_tables(tables)
+    else:
+        emit(tables_as(tables, form), output)
+
+
+def emit(text: str, output: Path | None) -> None:
+    """Text to standard output or to a file.
+
+    Raises:
+        UsageError: a file that cannot be written.
+    """
+    from mmbench.errors import UsageError
+
     if output is None:
         typer.echo(text, nl=False)
         return

@@ -179,12 +179,11 @@ def _seeds_line(n: int) -> str:
 
 def _show(plan: Plan, settings: Settings) -> None:
     from mmbench.cli.progress import say
-    from mmbench.reporting.records import make_records
+    from mmbench.reporting.records import Question, make_records
     from mmbench.reporting.tables import TABLE_METRICS, make_tables
     from mmbench.reporting.terminal import print_tables
 
-    methods = [*plan.methods]
-    print_tables(make_tables(make_records(plan.folder, methods=methods), TABLE_METRICS))
+    print_tables(make_tables(make_records(plan.folder, Question(methods=tuple(plan.methods))), TABLE_METRICS))
     name = shlex.quote(plan.folder.path.name)
     out = f" --out {shlex.quote(str(plan.folder.path.parent))}" if settings.out else ""
     task = shlex.quote(plan.name)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from mmbench.contracts import Concept
 from mmbench.errors import NotComparableError
@@ -17,21 +16,17 @@ from mmbench.evaluation.bootstrap import (
     FEWEST_CROSSED_SEEDS,
     Draws,
     decision_replicates,
-    holm,
     interval,
-    p_value,
     ranking_replicates,
 )
 from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, MetricValue, per_label
 from mmbench.evaluation.predictions import Predictions
+from mmbench.evaluation.ties import letters
 from mmbench.running.store import CEILING
 
 Record = dict[str, Any]
 REPLICATES = 10_000
 RANKING_REPLICATES = 1_000
-ALPHA = 0.05
-POWER = 0.8
-Family = list[tuple[Record, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A method against the reference on the primary metric, with the bootstrap differences (replicates,)."""
+
+    record: Record
+    row: Row
+    reference: Row
+    difference: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Compared:
     """One concept's comparison.
 
@@ -53,13 +58,15 @@ class Compared:
         records: one a method and metric, and one a method, label and metric.
         ranked: the methods that were compared for the best: those with all seeds.
         best: (metric, method) of the best and of its ties.
-        family: records and bootstrap differences of the comparisons on the primary metric, which Holm adjusts together.
+        ties: by method letters; two ranked methods share one where their interval on the primary metric holds zero.
+        family: the comparisons on the primary metric, which Holm adjusts together.
     """
 
     records: list[Record]
     ranked: tuple[str, ...]
     best: set[tuple[str, str]]
-    family: Family
+    ties: dict[str, str]
+    family: list[Comparison]
 
 
 def _n_replicates(metric: str) -> int:
@@ -102,7 +109,8 @@ def concept_records(
     """
     _check_alike(rows)
     primary = info["protocol"]["primary_metric"]
-    family: Family = []
+    family: list[Comparison] = []
+    by_name = {row.method: row for row in rows}
     by_seeds: dict[tuple[int, ...], list[Row]] = defaultdict(list)
     for row in rows:
         by_seeds[row.seeds].append(row)
@@ -133,11 +141,13 @@ def concept_records(
                 difference = spread - replicates[reference][metric]
                 record |= _difference(record, rows, reference, metric, difference)
                 if metric == primary and record["delta"] is not None and not row.method.startswith(CEILING):
-                    family.append((record, difference))
+                    family.append(Comparison(record, row, by_name[reference], difference))
             records.append(record)
         records += _label_records(base, concept, row)
     rivals = _rivals([row for row in rows if row.method in replicates])
-    return Compared(records, tuple(row.method for row in rivals), _winners(rivals, replicates), family)
+    ranked = tuple(row.method for row in rivals)
+    ties = _ties(rivals, {method: values[primary] for method, values in replicates.items()}, primary)
+    return Compared(records, ranked, _winners(rivals, replicates), ties, family)
 
 
 def _base(info: dict[str, Any], problem: str, concept: Concept, row: Row, reference: str | None, kind: str) -> Record:
@@ -245,44 +255,14 @@ def _winners(rivals: list[Row], replicates: dict[str, dict[str, NDArray[np.float
     return winners
 
 
-def judge(family: Family, info: dict[str, Any], reference: str | None) -> None:
-    """p, Holm's adjustment over all methods and concepts of the run, the verdict that follows it, and the difference
-    that such a comparison detects with 80 % power.
-
-    Generated data gets no verdict: it says nothing about any method.
-    """
-    primary = info["protocol"]["primary_metric"]
-    better = METRICS[primary].better
-    p_values = [p_value(difference) for _, difference in family]
-    for (record, difference), raw, adjusted in zip(family, p_values, holm(p_values), strict=True):
-        record["p_raw"], record["p_holm"] = raw, adjusted
-        record["family"] = f"{len(family)} comparisons with {reference} on {primary}"
-        record["mde"] = _detectable(difference, len(family))
-        crossed = record["n_seeds"] >= FEWEST_CROSSED_SEEDS
-        record["tests"] = [
-            {
-                "name": "crossed bootstrap" if crossed else "group bootstrap, conditional on these seeds",
-                "null": f"equal {primary}",
-                "unit": record["unit"],
-                "n": record["n_groups"],
-                "n_replicates": _n_replicates(primary),
-                "p": raw,
-                "smallest_p": 2 / (_n_replicates(primary) + 1),
-            }
-        ]
-        if not info["task"]["generated"]:
-            wins = (record["delta"] > 0) == (better == "higher")
-            unadjusted = record["delta_low"] > 0 or record["delta_high"] < 0
-            if adjusted < ALPHA:
-                verdict = f"{'better' if wins else 'worse'} than {reference}"
-            elif unadjusted:
-                verdict = f"not distinguishable from {reference} (only the unadjusted interval excludes zero)"
-            else:
-                verdict = f"not distinguishable from {reference}"
-            record["verdict"] = verdict if crossed else f"{verdict}, on these seeds"
-
-
-def _detectable(difference: NDArray[np.float64], comparisons: int) -> float | None:
-    """The difference found with 80 % power at 5 % shared between the comparisons; None where nothing varies."""
-    error = float(difference.std(ddof=1))
-    return (float(norm.isf(ALPHA / 2 / comparisons)) + float(norm.ppf(POWER))) * error if error > 0 else None
+def _ties(rivals: list[Row], replicates: dict[str, NDArray[np.float64]], primary: str) -> dict[str, str]:
+    """Each rival's letters, the best first; none where the metric is not defined."""
+    means = {row.method: _summary([value[primary].value for value in row.values])["mean"] for row in rivals}
+    known = {method: mean for method, mean in means.items() if mean is not None}
+    order = sorted(known, key=lambda m: known[m], reverse=METRICS[primary].better == "higher")
+    separated = np.zeros((len(order), len(order)), dtype=bool)
+    for i, first in enumerate(order):
+        for j, second in enumerate(order[:i]):
+            bounds = interval(replicates[first] - replicates[second])
+            separated[i, j] = separated[j, i] = bounds is not None and not bounds[0] <= 0 <= bounds[1]
+    return dict(zip(order, letters(separated), strict=True))

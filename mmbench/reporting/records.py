@@ -19,50 +19,68 @@ from numpy.typing import NDArray
 
 from mmbench import evaluation
 from mmbench.contracts import Concept
-from mmbench.errors import UsageError
+from mmbench.errors import UsageError, unknown
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import MetricValue, compute
 from mmbench.evaluation.predictions import Predictions, read_predictions
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
-from mmbench.reporting import comparison
-from mmbench.reporting.comparison import Family, Record, Row, concept_records, judge
-from mmbench.running.store import CEILING, Cell, RunFolder, write_atomically
+from mmbench.reporting.comparison import Comparison, Record, Row, concept_records
+from mmbench.reporting.merging import Gathered, Stored, gather
+from mmbench.reporting.verdicts import MARGIN, judge
+from mmbench.running.store import CEILING, RunFolder, write_atomically
+
+Done = dict[str, dict[str, list[Stored]]]
 
 
 @dataclass(frozen=True)
 class Collection:
     """The records of a run and what the tables need beside them.
 
-    ``ranked`` names the methods that took part in finding the best, by "problem concept"; ``best`` holds (problem,
-    concept, metric, method) of the best method and of all that its paired interval does not separate from it;
-    ``reference`` is the method that differences are taken to, or None; ``remarks`` are lines on rows that come from
-    other code and on cells that have no result.
+    ``ranked`` names the methods that took part in finding the best, by "problem concept", and ``ties`` their letters on
+    the primary metric: those that share one are not told apart. ``best`` holds (problem, concept, metric, method) of
+    the best method and of all that its paired interval does not separate from it; ``reference`` is the method that
+    differences are taken to, or None; ``remarks`` are lines on rows that come from other code and on cells that have
+    no result.
     """
 
     info: dict[str, Any]
     records: list[Record]
     reference: str | None
     ranked: dict[str, list[str]]
+    ties: dict[str, dict[str, str]]
     best: frozenset[tuple[str, str, str, str]]
     remarks: tuple[str, ...]
 
 
-def make_records(folder: RunFolder, methods: Sequence[str] | None = None, reference: str | None = None) -> Collection:
-    """All records of a run.
+@dataclass(frozen=True)
+class Question:
+    """What is asked of stored cells.
 
-    Args:
-        folder: the run.
-        methods: only these, in this order, and the ceilings; by default all, in the order of the protocol's suite.
-        reference: what differences are taken to; the task's proposed method by default, where it is in the run.
+    ``methods`` are the only ones to show, in this order; None is all, in the order of the protocol's suite.
+    ``reference`` is what differences are taken to; None is the task's proposed method, where it is there. ``metric``
+    takes the place of the protocol's primary metric. Within ±``margin`` of the reference a method is equivalent.
+    """
+
+    methods: tuple[str, ...] | None = None
+    reference: str | None = None
+    metric: str | None = None
+    margin: float = MARGIN
+
+
+def make_records(
+    folders: RunFolder | Sequence[RunFolder], question: Question = Question(), allow_mixed: bool = False
+) -> Collection:
+    """All records of a run, or of several in one table.
 
     What was computed before is kept in the cache, under a digest of all that it follows from.
 
     Raises:
-        UsageError: a run without a finished cell, a reference that is not in it.
-        NotComparableError: cells of one problem that were tested on different rows.
+        UsageError: no finished cell, a reference that is not there.
+        NotComparableError: runs of other data, protocols or metrics; cells of one problem on different rows.
     """
-    key = _digest(folder, methods, reference)
+    gathered = gather([folders] if isinstance(folders, RunFolder) else folders, allow_mixed)
+    key = _digest(gathered, question)
     cache = cache_folder() / "records" / f"{key}.json"
     with contextlib.suppress(OSError, ValueError, KeyError):
         stored = json.loads(cache.read_text(encoding="utf-8"))
@@ -70,9 +88,15 @@ def make_records(folder: RunFolder, methods: Sequence[str] | None = None, refere
             kept = stored["collection"]
             best = frozenset(tuple(place) for place in kept["best"])
             return Collection(
-                kept["info"], kept["records"], kept["reference"], kept["ranked"], best, tuple(kept["remarks"])
+                kept["info"],
+                kept["records"],
+                kept["reference"],
+                kept["ranked"],
+                kept["ties"],
+                best,
+                tuple(kept["remarks"]),
             )
-    collection = _collect(folder, methods, reference)
+    collection = _collect(gathered, question)
     content = json.loads(json.dumps(dataclasses.asdict(collection) | {"best": sorted(collection.best)}))
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no result
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -80,64 +104,72 @@ def make_records(folder: RunFolder, methods: Sequence[str] | None = None, refere
     return collection
 
 
-def _digest(folder: RunFolder, methods: Sequence[str] | None, reference: str | None) -> str:
+def _digest(gathered: Gathered, question: Question) -> str:
     """Of all that the records follow from: the run, its cells and predictions, and the code that reads them."""
-    code = [Path(__file__), Path(comparison.__file__), *sorted(Path(evaluation.__file__).parent.glob("*.py"))]
+    code = [*sorted(Path(__file__).parent.glob("*.py")), *sorted(Path(evaluation.__file__).parent.glob("*.py"))]
     parts: list[str | bytes] = [path.read_bytes() for path in code]
-    parts += [json.dumps([methods, reference]), json.dumps(folder.info())]
-    for cell, result in folder.results():
-        path = folder.predictions_path(cell)
-        parts += [str(cell), json.dumps(result), path.read_bytes() if path.is_file() else b""]
+    parts += [repr(question), json.dumps(gathered.info), *gathered.remarks]
+    for stored in gathered.cells:
+        parts += [str(stored.cell), json.dumps(stored.result)]
+        parts += [stored.predictions.read_bytes() if stored.predictions.is_file() else b""]
     return digest(parts)
 
 
-def _collect(folder: RunFolder, methods: Sequence[str] | None, reference: str | None) -> Collection:
+def _collect(gathered: Gathered, question: Question) -> Collection:
     """The records themselves; see :func:`make_records`."""
-    info = folder.info()
+    info, remarks = gathered.info, list(gathered.remarks)
+    if question.metric not in (None, info["protocol"]["primary_metric"]):
+        remarks.append(
+            f"compared on {question.metric}; the protocol's primary metric is {info['protocol']['primary_metric']}"
+        )
+        info = info | {"protocol": info["protocol"] | {"primary_metric": question.metric}}
     concepts = [Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]]
-    done: dict[str, dict[str, list[tuple[Cell, dict[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
+    done: Done = defaultdict(lambda: defaultdict(list))
     failures = []
-    for cell, result in folder.results():
-        if methods is not None and cell.method not in methods and not cell.method.startswith(CEILING):
+    for stored in gathered.cells:
+        cell, result = stored.cell, stored.result
+        if question.methods is not None and cell.method not in question.methods and not cell.method.startswith(CEILING):
             continue
         if result["status"] == "done":
-            done[cell.problem][cell.method].append((cell, result))
+            done[cell.problem][cell.method].append(stored)
         else:
             failures.append(f"{result['status']}: {cell}: {result['error']['message']}")
     present = {method for by_method in done.values() for method in by_method}
     if not present:
-        raise UsageError(f"{folder.path} has no finished cell to report")
-    order = _order(present, methods or info["protocol"]["suite"])
+        raise UsageError("there is no finished cell to report: run the same command again, or name another run")
+    order = _order(present, question.methods or info["protocol"]["suite"])
+    reference = question.reference
     if reference is None:
         reference = info["task"]["proposed"] if info["task"]["proposed"] in present else None
     elif reference not in present:
-        raise UsageError(f"--reference {reference} is not in this run: it has {', '.join(order)}")
+        raise unknown("reference", reference, order)
     records: list[Record] = []
-    family: Family = []
+    family: list[Comparison] = []
     ranked: dict[str, list[str]] = {}
+    ties: dict[str, dict[str, str]] = {}
     best: set[tuple[str, str, str, str]] = set()
     for problem in (p["name"] for p in info["problems"]):
-        rows_by_concept = _read(folder, done[problem], concepts, order, info["config"]["thresholds"] == "val")
+        rows_by_concept = _read(done[problem], concepts, order, info["config"]["thresholds"] == "val")
         for concept, rows in rows_by_concept.items():
             compared = concept_records(info, problem, concept, rows, reference)
             records += compared.records
             family += compared.family
             ranked[f"{problem} {concept.name}"] = list(compared.ranked)
+            ties[f"{problem} {concept.name}"] = compared.ties
             best |= {(problem, concept.name, metric, method) for metric, method in compared.best}
-    judge(family, info, reference)
-    notes = _provenance_notes(done)
-    return Collection(info, records, reference, ranked, frozenset(best), (*notes, *failures))
+    judge(family, info, reference, question.margin)
+    return Collection(
+        info, records, reference, ranked, ties, frozenset(best), (*remarks, *_provenance_notes(done), *failures)
+    )
 
 
-def _provenance_notes(
-    done: dict[str, dict[str, list[tuple[Cell, dict[str, Any]]]]],
-) -> list[str]:
+def _provenance_notes(done: Done) -> list[str]:
     """Where rows come from other code than the rest: plug-ins of the user's, and states or versions that differ."""
     plugins: dict[str, set[str]] = defaultdict(set)
     states: dict[str, set[str]] = defaultdict(set)
     for by_method in done.values():
         for method, cells in by_method.items():
-            for _, result in cells:
+            for result in (stored.result for stored in cells):
                 plugins[method].add(", ".join(f"{k} {v}" for k, v in sorted(result.get("plugins", {}).items())))
                 states[json.dumps([result.get("source"), result.get("versions")])].add(method)
     notes = [
@@ -160,8 +192,7 @@ def _order(present: set[str], suite: Sequence[str]) -> list[str]:
 
 
 def _read(
-    folder: RunFolder,
-    by_method: dict[str, list[tuple[Cell, dict[str, Any]]]],
+    by_method: dict[str, list[Stored]],
     concepts: list[Concept],
     order: list[str],
     tuned: bool,
@@ -172,8 +203,7 @@ def _read(
         found: dict[str, list[tuple[Predictions, NDArray[np.float64] | None]]] = defaultdict(list)
         values: dict[str, list[dict[str, MetricValue]]] = defaultdict(list)
         computed: dict[tuple[str, int], tuple[Predictions, dict[str, MetricValue]]] = {}
-        for cell, result in by_method[method]:
-            path = folder.predictions_path(cell)
+        for cell, result, path in ((s.cell, s.result, s.predictions) for s in by_method[method]):
             val = read_predictions(path, concepts, "val") if tuned else {}
             for name, predictions in read_predictions(path, concepts, "test").items():
                 thresholds = tune_thresholds(val[name]) if tuned else None
@@ -185,8 +215,8 @@ def _read(
                 values[name].append(twin[1])
         for concept in concepts:
             if found[concept.name]:
-                seeds = tuple(cell.seed for cell, _ in by_method[method])
-                results = [result for _, result in by_method[method]]
+                seeds = tuple(stored.cell.seed for stored in by_method[method])
+                results = [stored.result for stored in by_method[method]]
                 rows.setdefault(concept, []).append(
                     Row(method, seeds, found[concept.name], results, values[concept.name])
                 )

@@ -28,14 +28,22 @@ def render(collection: Collection, form: str, metrics: Sequence[str], published:
         return json.dumps(collection.records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if form == "csv":
         return _csv(collection.records)
-    tables = [*make_tables(collection, metrics), *(published_tables(collection) if published else [])]
+    return tables_as(all_tables(collection, metrics, published), form)
+
+
+def all_tables(collection: Collection, metrics: Sequence[str], published: bool) -> list[Table]:
+    """The comparison tables of a run, and where asked for those of the published numbers."""
+    return [*make_tables(collection, metrics), *(published_tables(collection) if published else [])]
+
+
+def tables_as(tables: Sequence[Table], form: str) -> str:
+    """Tables as ``table`` (plain text), ``markdown`` or ``latex``."""
     if form == "latex":
         from mmbench.reporting.latex import to_latex
 
         return to_latex(tables)
     if form == "markdown":
         return "\n".join(_markdown(table) for table in tables)
-
     return to_text(tables)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmbench.errors import UsageError
+from mmbench.evaluation.metrics import METRICS
 from mmbench.reporting.comparison import Record
 from mmbench.reporting.records import Collection
 from mmbench.splits import leaks
@@ -73,6 +75,69 @@ def _table(collection: Collection, problem: str, concept: str, metrics: list[str
     return Table(
         title, tuple(columns), tuple(rows), _notes(collection, problem, here, metrics[0]), f"{problem} {concept}"
     )
+
+
+def comparison_tables(collection: Collection) -> list[Table]:
+    """Every method against the reference on the primary metric, one table a problem and concept.
+
+    Raises:
+        UsageError: a collection without a reference.
+    """
+    if collection.reference is None:
+        raise UsageError(
+            f"the proposed method {collection.info['task']['proposed']} is not in this run: "
+            "say with --reference which method the others are compared with"
+        )
+    primary = collection.info["protocol"]["primary_metric"]
+    here = [r for r in collection.records if r["label"] == "" and r["metric"] == primary]
+    places = dict.fromkeys((r["problem"], r["concept"]) for r in here)
+    return [
+        _comparison(
+            collection, problem, concept, [r for r in here if (r["problem"], r["concept"]) == (problem, concept)]
+        )
+        for problem, concept in places
+    ]
+
+
+def _comparison(collection: Collection, problem: str, concept: str, records: list[Record]) -> Table:
+    primary = records[0]["metric"]
+    letters = collection.ties.get(f"{problem} {concept}", {})
+    rows = []
+    for record in sorted(records, key=lambda r: -(r["mean"] or 0) * (1 if METRICS[primary].better == "higher" else -1)):
+        compared = record["method"] == collection.reference
+        texts = (
+            record["method"], _with_interval(record), _delta(record), _p(record["p_raw"]), _p(record["p_holm"]),
+            _superiority(record), letters.get(record["method"], "–"),
+            "reference" if compared else record["verdict"] or "–",
+        )  # fmt: skip
+        best = (problem, concept, primary, record["method"]) in collection.best
+        rows.append(tuple(Entry(text, best and column == 1) for column, text in enumerate(texts)))
+    columns = (
+        "method", f"{primary} [95 % interval]", f"Δ to {collection.reference} [95 %]", "p", "p (Holm)", "P(A>B)",
+        "ties", "verdict",
+    )  # fmt: skip
+    notes = (
+        *_notes(collection, problem, records, primary),
+        "p: two-sided, crossed bootstrap where seeds are drawn, else over groups; P(A>B): share of the seeds at which "
+        "the row is better, ties half; ties: rows that share a letter are not separated by their paired 95 % interval",
+    )
+    title = _title(collection, problem, concept, f"{concept} · {primary} against {collection.reference}")
+    return Table(title, columns, tuple(rows), notes, f"compare {problem} {concept}")
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _superiority(record: Record) -> str:
+    found = [test for test in record["tests"] if test["name"].startswith("P(A>B)")]
+    return f"{found[0]['effect']:.2f}" if found and found[0]["effect"] is not None else "–"
+
+
+def _title(collection: Collection, problem: str, concept: str, head: str) -> str:
+    info = collection.info
+    title = f"{head} · {info['task']['title']} · protocol {info['protocol']['name']}"
+    return f"{title} · {problem}" if len(info["problems"]) > 1 and problem != concept else title
 
 
 def number(value: float | None) -> str:

@@ -15,7 +15,7 @@ from mmbench.errors import NotComparableError, UsageError
 from mmbench.evaluation.metrics import METRICS
 from mmbench.evaluation.predictions import write_predictions
 from mmbench.reporting import comparison
-from mmbench.reporting.records import make_records
+from mmbench.reporting.records import Question, make_records
 from mmbench.reporting.render import render
 from mmbench.reporting.tables import make_tables
 from mmbench.running.store import Cell, RunFolder
@@ -183,7 +183,16 @@ def test_the_family_is_methods_times_concepts_on_the_primary_metric(run):
     assert [r["p_holm"] for r in tested] == pytest.approx(expected)
     assert {r["family"] for r in tested} == {"4 comparisons with ours+dmtl on macro_f1"}
     for record in tested:
-        (test,) = record["tests"]
+        names = [test["name"] for test in record["tests"]]
+        assert names == [
+            "bootstrap",
+            "equivalence within ±0.01",
+            "P(A>B), sign test",
+            "paired t",
+            "Wilcoxon signed-rank",
+        ]
+        assert record["tests"][3]["p"] is None and "needs 10 seeds" in record["tests"][3]["reason"]
+        test = record["tests"][0]
         assert test["p"] == record["p_raw"]
         assert test["smallest_p"] == 2 / 401
         assert (test["n"], test["unit"]) == (30, "tweet × seed")
@@ -201,7 +210,7 @@ def test_where_lower_is_better_a_lower_value_is_better(run):
     record = one(make_records(run), "poor+equal", "hamming")
     assert record["delta"] > 0
     assert record["verdict"] == "worse than ours+dmtl"
-    found = make_records(run, reference="poor+equal")
+    found = make_records(run, Question(reference="poor+equal"))
     assert one(found, "good+equal", "hamming")["verdict"] == "better than poor+equal"
     assert ("joint", "sort", "hamming", "poor+equal") not in found.best
     assert ("joint", "sort", "hamming", "good+equal") in found.best
@@ -234,7 +243,7 @@ def test_identical_methods_tie(add, few):
     assert twin["delta"] == twin["delta_low"] == twin["delta_high"] == 0.0
     assert twin["p_raw"] == twin["p_holm"] == 1.0
     assert twin["mde"] is None
-    assert twin["verdict"] == "not distinguishable from ours+dmtl"
+    assert twin["verdict"] == "equivalent to ours+dmtl within ±0.01"
     for metric in set(METRICS) - {"hamming_single"}:
         assert {("joint", "many", metric, m) in found.best for m in ("ours+dmtl", "twin+equal")} == {True}
 
@@ -257,7 +266,16 @@ def test_below_five_seeds_the_interval_is_conditional(add, few):
     record = one(make_records(folder), "poor+equal")
     assert "conditional on these seeds" in record["ci_kind"]
     assert record["unit"] == "tweet"
-    assert "conditional" in record["tests"][0]["name"]
+    assert "conditional" in record["tests"][0]["interval_kind"]
+    assert record["verdict"].endswith(", on these seeds")
+
+
+def test_one_seed_of_each_is_two_models_whose_rows_mcnemar_compares_where_they_are_independent(add, few):
+    for method in ("ours+dmtl", "poor+equal"):
+        folder = add(method, 0, scores_of(0.8 if method == "ours+dmtl" else 0.4, 0))
+    folder.write_info(run_info())
+    test = one(make_records(folder), "poor+equal")["tests"][-1]
+    assert test["name"] == "exact McNemar" and test["p"] is None and "not independent" in test["reason"]
 
 
 def test_one_seed_has_no_deviation_but_an_interval(add, few):
@@ -381,7 +399,7 @@ def test_ceilings_are_neither_tested_nor_best_and_come_last(add, few):
 
 
 def test_chosen_methods_come_in_the_order_given(run):
-    found = make_records(run, methods=["poor+equal", "good+equal"])
+    found = make_records(run, Question(methods=("poor+equal", "good+equal")))
     assert list(dict.fromkeys(r["method"] for r in found.records)) == ["poor+equal", "good+equal"]
     assert found.reference is None
     assert all(r["p_raw"] is None for r in found.records)
@@ -395,10 +413,10 @@ def test_failures_are_told(run, add):
 
 
 def test_nothing_finished_and_an_absent_reference_are_usage_errors(run, add):
-    with pytest.raises(UsageError, match=r"good\+equal, poor\+equal, ours\+dmtl"):
-        make_records(run, reference="absent")
+    with pytest.raises(UsageError, match=r"unknown reference 'absent': known: good\+equal, ours\+dmtl, poor\+equal"):
+        make_records(run, Question(reference="absent"))
     with pytest.raises(UsageError, match="no finished cell"):
-        make_records(run, methods=["absent"])
+        make_records(run, Question(methods=("absent",)))
 
 
 def test_energy_is_reported_only_where_every_cell_was_measured(add, few):
@@ -414,7 +432,7 @@ def test_the_same_run_gives_the_same_report(run):
 
 
 def test_a_method_has_the_same_numbers_whatever_it_is_shown_beside(run):
-    alone, together = make_records(run, methods=["good+equal"]), make_records(run)
+    alone, together = make_records(run, Question(methods=("good+equal",))), make_records(run)
     for metric in METRICS:
         first, second = one(alone, "good+equal", metric), one(together, "good+equal", metric)
         for name in ("mean", "ci_low", "ci_high"):

@@ -45,6 +45,7 @@ def collection(
         records,
         "ours+dmtl",
         {"joint sort": methods if ranked is None else ranked},
+        {},
         frozenset(best),
         tuple(failures),
     )

@@ -1,0 +1,39 @@
+"""``mmbench compare``: every method against one, with intervals, adjusted tests and a verdict in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FORMATS = ("table", "markdown", "latex")
+
+
+def compare(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN …]", help="Paths or names; the latest run.")] = None,
+    reference: Annotated[str | None, typer.Option(help="The method to compare with; the proposed one.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The metric to compare on; the protocol's primary one.")] = None,
+    margin: Annotated[float, typer.Option(min=0, help="Within ± this much methods are equivalent.")] = 0.01,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Compare runs of other data, protocols or metric versions.")
+    ] = False,
+    format_: Annotated[str, typer.Option("--format", help="|".join(FORMATS))] = "table",
+    output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[Path, typer.Option(help="Where runs are stored.")] = Path("results") / "runs",
+) -> None:
+    """Compare the methods of a run, or of several runs on the same data, with a reference."""
+    from mmbench.errors import unknown
+    from mmbench.evaluation.metrics import check_metrics
+    from mmbench.running.store import find_run
+
+    if format_ not in FORMATS:
+        raise unknown("format", format_, FORMATS)
+    check_metrics([metric] if metric else [])
+    folders = [find_run(name, out) for name in runs] if runs else [find_run(None, out)]
+    from mmbench.cli.report import show
+    from mmbench.reporting.records import Question, make_records
+    from mmbench.reporting.tables import comparison_tables
+
+    collection = make_records(folders, Question(None, reference, metric, margin), allow_mixed)
+    show(comparison_tables(collection), format_, output)

@@ -1,0 +1,89 @@
+"""What a run's comparisons say: tests, Holm's adjustment over their family, and a verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmbench.evaluation.bootstrap import FEWEST_CROSSED_SEEDS, holm, p_value
+from mmbench.evaluation.decisions import decide
+from mmbench.evaluation.metrics import METRICS
+from mmbench.evaluation.significance import (
+    Test,
+    bootstrap_difference,
+    equivalence,
+    mcnemar,
+    minimum_detectable_effect,
+    paired_t,
+    superiority,
+    wilcoxon,
+)
+from mmbench.reporting.comparison import Comparison, Record
+
+ALPHA = 0.05
+MARGIN = 0.01
+
+
+def judge(family: Sequence[Comparison], info: dict[str, Any], reference: str | None, margin: float) -> None:
+    """p, Holm's adjustment over all methods and concepts of the run, the verdict that follows it, and the difference
+    that such a comparison detects with 80 % power.
+
+    Generated data gets no verdict: it says nothing about any method.
+    """
+    primary = info["protocol"]["primary_metric"]
+    p_values = [p_value(compared.difference) for compared in family]
+    for compared, raw, adjusted in zip(family, p_values, holm(p_values), strict=True):
+        record, spread = compared.record, compared.difference
+        record["p_raw"], record["p_holm"] = raw, adjusted
+        record["family"] = f"{len(family)} comparisons with {reference} on {primary}"
+        record["mde"] = minimum_detectable_effect(float(spread.std(ddof=1)), len(family))
+        tests = _tests(compared, primary, margin)
+        record["tests"] = [test.as_dict() for test in tests]
+        if not info["task"]["generated"]:
+            record["verdict"] = _verdict(record, reference, tests[1], primary, margin)
+
+
+def _tests(compared: Comparison, primary: str, margin: float) -> list[Test]:
+    """All that can be tested of one comparison, the bootstrap and the equivalence first; the others see seeds alone."""
+    record = compared.record
+    first, second = (
+        np.array([value[primary].value for value in row.values], dtype=np.float64)
+        for row in (compared.row, compared.reference)
+    )
+    higher = METRICS[primary].better == "higher"
+    unit, n, delta = record["unit"], record["n_groups"], record["delta"]
+    return [
+        bootstrap_difference(compared.difference, delta, primary, unit, n, record["ci_kind"]),
+        equivalence(compared.difference, delta, margin, unit, n),
+        superiority(first, second, higher),
+        paired_t(first, second),
+        wilcoxon(first, second),
+        *_of_one_model(compared),
+    ]
+
+
+def _of_one_model(compared: Comparison) -> list[Test]:
+    """McNemar's test, where each method is one trained model."""
+    if len(compared.row.cells) > 1:
+        return []
+    (first, second) = (row.cells[0] for row in (compared.row, compared.reference))
+    right = [(decide(*cell) == cell[0].truth).all(axis=1) for cell in (first, second)]
+    return [mcnemar(right[0], right[1], np.unique(first[0].groups, return_inverse=True)[1])]
+
+
+def _verdict(record: Record, reference: str | None, equivalent: Test, primary: str, margin: float) -> str:
+    """What the adjusted p and the equivalence say, in words."""
+    wins = (record["delta"] > 0) == (METRICS[primary].better == "higher")
+    same = equivalent.low is not None and equivalent.high is not None
+    same = same and -margin < equivalent.low and equivalent.high < margin  # type: ignore[operator]
+    if record["p_holm"] < ALPHA:
+        verdict = f"{'better' if wins else 'worse'} than {reference}{f', within ±{margin:g}' * same}"
+    elif same:
+        verdict = f"equivalent to {reference} within ±{margin:g}"
+    elif record["delta_low"] > 0 or record["delta_high"] < 0:
+        verdict = f"not distinguishable from {reference} (only the unadjusted interval excludes zero)"
+    else:
+        verdict = f"not distinguishable from {reference}"
+    return verdict if record["n_seeds"] >= FEWEST_CROSSED_SEEDS else f"{verdict}, on these seeds"

@@ -1,0 +1,90 @@
+"""``mmbench compare``: one run against a reference, several runs in one table, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+QUICK = ("--seeds", "2", "--no-energy")
+
+
+@pytest.fixture
+def runs(mmbench, tmp_path):
+    """Two runs on digits that differ in their epochs: how to call mmbench, and their names."""
+    for epochs in ("1", "2"):
+        done = mmbench("run", "digits", "--method", "concat+equal,majority", "--epochs", epochs, *QUICK)
+        assert done.code == 0, done.err
+    found = sorted((tmp_path / "results" / "runs").iterdir(), key=lambda p: p.stat().st_mtime)
+    return mmbench, [path.name for path in found]
+
+
+def test_every_method_is_compared_with_the_reference(runs):
+    mmbench, (first, _) = runs
+    done = mmbench("compare", first, "--reference", "majority")
+    assert done.code == 0, done.err
+    row = next(line for line in done.out.splitlines() if line.startswith("concat+equal"))
+    assert "better than majority, on these seeds" in row
+    assert "3 comparisons with majority on macro_f1" in done.out
+    for title in ("digit", "parity", "at-least-five"):
+        assert f"{title} · macro_f1 against majority · digits · protocol default" in done.out
+
+
+def test_where_lower_is_better_the_order_and_the_verdict_follow(runs):
+    mmbench, (first, _) = runs
+    done = mmbench("compare", first, "--reference", "majority", "--metric", "hamming")
+    table = done.out[: done.out.index("parity")]
+    assert table.index("concat+equal") < table.index("majority  ")
+    assert "better than majority" in table
+    assert "compared on hamming; the protocol's primary metric is macro_f1" in done.out
+
+
+def test_runs_that_differ_in_their_settings_stand_in_one_table_with_a_mark(runs):
+    mmbench, (first, second) = runs
+    done = mmbench("compare", first, second, "--reference", "concat+equal", "--margin", "0.5")
+    assert done.code == 0, done.err
+    mark = f"@{second[-8:]}"
+    assert f"concat+equal{mark}" in done.out
+    assert f"{mark}: training.epochs=2" in done.out
+    assert "9 comparisons with concat+equal" in done.out
+    back = mmbench("compare", second, first, "--reference", f"concat+equal@{first[-8:]}", "--format", "markdown")
+    assert "### digit · macro_f1 against concat+equal@" in back.out
+
+
+def test_a_copy_of_a_run_adds_nothing(runs, tmp_path):
+    mmbench, (first, _) = runs
+    shutil.copytree(tmp_path / "results" / "runs" / first, tmp_path / "copy" / first)
+    alone = mmbench("compare", first, "--reference", "majority")
+    both = mmbench("compare", first, str(tmp_path / "copy" / first), "--reference", "majority")
+    assert both.code == 0, both.err
+    assert both.out == alone.out
+
+
+def test_what_cannot_be_compared_is_refused_with_the_reason(runs, tmp_path):
+    mmbench, (first, second) = runs
+    mmbench("run", "digits", "--method", "majority", "--split-seed", "1", *QUICK)
+    other = max((tmp_path / "results" / "runs").iterdir(), key=lambda p: p.stat().st_mtime).name
+    refused = mmbench("compare", first, other, "--reference", "majority")
+    assert (refused.code, "trained or tested on other rows" in refused.complaint) == (3, True)
+    info = tmp_path / "results" / "runs" / second / "run.json"
+    info.write_text(info.read_text().replace('"metric_version": 1', '"metric_version": 0'))
+    refused = mmbench("compare", first, second, "--reference", "majority")
+    assert refused.code == 3
+    assert "its metric version is 0, not 1" in refused.complaint
+    mixed = mmbench("compare", first, second, "--reference", "majority", "--allow-mixed")
+    assert mixed.code == 0
+    assert "WARNING:" in mixed.out and "metric version is 0, not 1" in mixed.out
+
+
+def test_mistakes_are_one_line(runs):
+    mmbench, (first, _) = runs
+    for arguments, said in (
+        ((first,), "the proposed method igfn+dmtl is not in this run"),
+        ((first, "--reference", "majorty"), "did you mean majority?"),
+        ((first, "--metric", "makro"), "did you mean macro_f1"),
+        (("nothing",), "'nothing' is no run"),
+        ((first, "--margin", "-1"), "--margin"),
+    ):
+        done = mmbench("compare", *arguments)
+        assert done.code == 2, arguments
+        assert said in done.complaint
