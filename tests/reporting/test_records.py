@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from mmbench.errors import NotComparableError, UsageError
 from mmbench.evaluation.metrics import METRICS
 from mmbench.evaluation.predictions import write_predictions
-from mmbench.reporting import comparison
+from mmbench.reporting import comparison, verdicts
 from mmbench.reporting.records import Question, make_records
 from mmbench.reporting.render import render
 from mmbench.reporting.tables import make_tables
@@ -217,7 +217,7 @@ def test_where_lower_is_better_a_lower_value_is_better(run):
 
 
 def test_only_the_unadjusted_interval_excludes_zero(run, monkeypatch):
-    monkeypatch.setattr("mmbench.reporting.comparison.holm", lambda p: [0.06 for _ in p])
+    monkeypatch.setattr("mmbench.reporting.verdicts.holm", lambda p: [0.06 for _ in p])
     verdict = one(make_records(run), "poor+equal")["verdict"]
     assert verdict == "not distinguishable from ours+dmtl (only the unadjusted interval excludes zero)"
 
