@@ -41,6 +41,12 @@ def types(session: nox.Session) -> None:
     session.run("mypy", "mmbench", "baselines", "tasks")
 
 
+@nox.session(venv_backend="none")
+def latex(session: nox.Session) -> None:
+    """The LaTeX tests, where pdflatex is installed; installs nothing, so mmbench has to be there with its dev extra."""
+    session.run("python", "-m", "pytest", "tests/reporting/test_latex.py", *session.posargs)
+
+
 @nox.session
 def wheel(session: nox.Session) -> None:
     """Build the wheel, install it elsewhere, and run the sample from it."""

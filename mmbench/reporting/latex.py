@@ -1,4 +1,7 @@
-"""Tables as LaTeX with booktabs: one file that compiles by itself and can be ``\\input`` into a paper."""
+"""Tables as LaTeX with booktabs: one file that compiles by itself and can be ``\\input`` into a paper.
+
+Every entry is a macro as well, so that a sentence can cite it: ``\\mmbench{joint informative}{igfn+dmtl}{macro_f1}``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from mmbench.reporting.tables import Table
 # Before \begin{document} LaTeX's \@nodocument is an error message, afterwards it is \relax: so the file knows
 # whether it stands alone.
 HEAD = r"""% Stands alone, or by \input in a document that loads booktabs and graphicx.
+% After it \mmbench{TABLE}{METHOD}{COLUMN} is one entry, as in \mmbench{EXAMPLE}.
 \makeatletter
 \ifx\@nodocument\relax
   \def\mmbenchend{}
@@ -24,12 +28,16 @@ HEAD = r"""% Stands alone, or by \input in a document that loads booktabs and gr
   \begin{document}
 \fi
 \makeatother
+\providecommand\mmbench[3]{\ifcsname mmbench/#1/#2/#3\endcsname%
+  \csname mmbench/#1/#2/#3\endcsname\else\errmessage{mmbench: there is no entry #1, #2, #3}\fi}
 """
+LONGEST_CAPTION = 1_500  # characters: TeX sets a caption on one line first, which has a greatest width
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"$\sim$", "^": r"\textasciicircum{}", "Δ": r"$\Delta$", "·": r"$\cdot$", "×": r"$\times$",
     "≥": r"$\geq$", "≤": r"$\leq$", "<": r"$<$", ">": r"$>$", "…": r"\dots{}", "±": r"$\pm$", "|": r"\textbar{}",
 }  # fmt: skip
+NOT_IN_A_NAME = frozenset("\\{}%#^~")
 NOT_IN_T1 = frozenset("ĦħĸĿŀŉŦŧſ")
 
 
@@ -46,16 +54,39 @@ def _escape(c: str) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """All tables; each fits the line, with its notes below: a caption is measured on one line and must not be long."""
-    return HEAD + "\n".join(_table(table) for table in tables) + "\\mmbenchend\n"
+    """All tables with their entries as macros; each fits the line, its notes in the caption and, beyond that, below."""
+    first = tables[0]
+    example = (first.name, first.rows[0][0].text, _key(first.columns[1]))
+    macros = "".join(_macros(table) for table in tables)
+    head = HEAD.replace("EXAMPLE", "}{".join(" ".join(text.split()) for text in example))
+    return head + macros + "\n".join(_table(table) for table in tables) + "\\mmbenchend\n"
+
+
+def _macros(table: Table) -> str:
+    """A definition for each entry, under the table's, the method's and the column's name as they are typed."""
+    lines = []
+    for row in table.rows:
+        for column, entry in zip(table.columns[1:], row[1:], strict=True):
+            place = "/".join((table.name, row[0].text, _key(column)))
+            if place.isascii() and place.isprintable() and not NOT_IN_A_NAME & set(place):
+                lines.append(rf"\expandafter\def\csname mmbench/{place}\endcsname{{{escape(entry.text)}}}" + "\n")
+    return "".join(lines)
+
+
+def _key(column: str) -> str:
+    """A column's name in a macro: without its unit or interval, ``delta`` for the difference to the reference."""
+    return "delta" if column.startswith("Δ") else column.split(" [")[0]
 
 
 def _table(table: Table) -> str:
-    notes = "".join(f"{escape(note.rstrip('.'))}. " for note in table.notes).rstrip()
+    notes = [f"{escape(note.rstrip('.'))}." for note in table.notes]
+    fit = next((n for n in range(len(notes), 0, -1) if sum(map(len, notes[:n])) <= LONGEST_CAPTION), 0)
+    caption = " ".join([f"{escape(table.title)}.", *notes[:fit]])
+    short = escape(table.title).replace("]", "{]}")
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
-        rf"\caption{{{escape(table.title)}}}",
+        rf"\caption[{short}]{{{caption}}}",
         rf"\label{{tab:{''.join(c if c.isascii() and c.isalnum() else '-' for c in table.name)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
@@ -67,7 +98,7 @@ def _table(table: Table) -> str:
         cells = [rf"\underline{{{escape(e.text)}}}" if e.best else escape(e.text) for e in row]
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}"]
-    if notes:
-        lines += [r"\begin{flushleft}", r"\footnotesize", notes, r"\end{flushleft}"]
+    if notes[fit:]:
+        lines += [r"\begin{flushleft}", r"\footnotesize", " ".join(notes[fit:]), r"\end{flushleft}"]
     lines += [r"\end{table}", ""]
     return "\n".join(lines)

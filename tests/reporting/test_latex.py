@@ -121,3 +121,40 @@ def test_it_compiles_inside_a_paper_and_ends_nothing(compile_latex):
 def test_a_wide_table_fits_the_line(compile_latex):
     log = compile_latex(alone=to_latex([table("wide column " * 3, 14)]))
     assert "Overfull" not in log
+
+
+CITING = r"""\documentclass{article}
+\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\usepackage{booktabs}\usepackage{graphicx}
+\begin{document}
+\input{part}
+\typeout{CITED=\mmbench{joint sort}{igfn:delta=0.1+dmtl}{macro_f1}=}
+\typeout{DELTA=\mmbench{joint sort}{igfn:delta=0.1+dmtl}{delta}=}
+It reaches \mmbench{joint sort}{igfn:delta=0.1+dmtl}{energy Wh}. EXTRA
+\end{document}
+"""
+
+
+def cited() -> Table:
+    row = tuple(Entry(text) for text in ("igfn:delta=0.1+dmtl", "0.742 [0.724, 0.759]", "+0.010 [-0.1, +0.2]", "~1.2"))
+    columns = ("method", "macro_f1 [95 % interval]", "Δ to concat+equal [95 %]", "energy Wh")
+    return Table("t", columns, (row,), (), "joint sort")
+
+
+def test_a_sentence_can_cite_every_entry(compile_latex):
+    log = compile_latex(paper=CITING.replace("EXTRA", ""), part=to_latex([cited()])).replace("\n", "")
+    assert "CITED=0.742 [0.724, 0.759]=" in log
+    assert "DELTA=+0.010 [-0.1, +0.2]=" in log
+
+
+def test_an_entry_that_is_not_there_stops_the_paper(compile_latex):
+    with pytest.raises(AssertionError, match="there is no entry joint sort, other, macro_f1"):
+        compile_latex(paper=CITING.replace("EXTRA", r"\mmbench{joint sort}{other}{macro_f1}"), part=to_latex([cited()]))
+
+
+def test_the_caption_holds_the_notes_that_fit_and_the_table_the_rest():
+    notes = ("n_test 955", "x" * 1_480, "the last")
+    text = to_latex([Table("title", ("a", "b"), ((Entry("x"), Entry("y")),), notes, "n")])
+    caption = re.search(r"\\caption\[title\]\{(.*)\}", text)
+    assert caption is not None
+    assert r"n\_test 955" in caption.group(1) and "the last" not in caption.group(1)
+    assert "the last." in text[text.index(r"\begin{flushleft}") :]

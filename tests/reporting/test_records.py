@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from mmbench.errors import NotComparableError, UsageError
 from mmbench.evaluation.metrics import METRICS
 from mmbench.evaluation.predictions import write_predictions
-from mmbench.reporting import comparison, verdicts
+from mmbench.reporting import comparison
 from mmbench.reporting.records import Question, make_records
 from mmbench.reporting.render import render
 from mmbench.reporting.tables import make_tables
