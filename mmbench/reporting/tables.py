@@ -108,7 +108,7 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
         texts = (
             record["method"], _with_interval(record), _delta(record), _p(record["p_raw"]), _p(record["p_holm"]),
             _superiority(record), letters.get(record["method"], "–"),
-            "reference" if compared else record["verdict"] or "–",
+            "reference" if compared else _short_verdict(record),
         )  # fmt: skip
         best = (problem, concept, primary, record["method"]) in collection.best
         rows.append(tuple(Entry(text, best and column == 1) for column, text in enumerate(texts)))
@@ -119,7 +119,8 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
     notes = (
         *_notes(collection, problem, records, primary),
         "p: two-sided, crossed bootstrap where seeds are drawn, else over groups; P(A>B): share of the seeds at which "
-        "the row is better, ties half; ties: rows that share a letter are not separated by their paired 95 % interval",
+        "the row is better, ties half; ties: rows that share a letter are not separated by their paired 95 % interval; but unadjusted: only "
+        "before Holm's correction does the interval exclude zero",
     )
     title = _title(collection, problem, concept, f"{concept} · {primary} against {collection.reference}")
     return Table(title, columns, tuple(rows), notes, f"compare {problem} {concept}")
@@ -127,6 +128,15 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
 
 def _p(value: float | None) -> str:
     return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _short_verdict(record: Record) -> str:
+    """The verdict without what the table's title and notes say: the reference, and that it holds for these seeds."""
+    text = record["verdict"] or "–"
+    for word in ("than", "from", "to"):
+        text = text.replace(f" {word} {record['reference']}", "")
+    text = text.removesuffix(", on these seeds")
+    return text.replace("(only the unadjusted interval excludes zero)", "(but unadjusted)")
 
 
 def _superiority(record: Record) -> str:
