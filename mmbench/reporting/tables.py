@@ -119,8 +119,8 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
     notes = (
         *_notes(collection, problem, records, primary),
         "p: two-sided, crossed bootstrap where seeds are drawn, else over groups; P(A>B): share of the seeds at which "
-        "the row is better, ties half; ties: rows that share a letter are not separated by their paired 95 % interval; but unadjusted: only "
-        "before Holm's correction does the interval exclude zero",
+        "the row is better, ties half; ties: rows that share a letter are not separated by their paired 95 % interval; "
+        "but unadjusted: the interval excludes zero before Holm's correction only",
     )
     title = _title(collection, problem, concept, f"{concept} · {primary} against {collection.reference}")
     return Table(title, columns, tuple(rows), notes, f"compare {problem} {concept}")
