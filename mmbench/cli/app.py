@@ -46,7 +46,10 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0 fine, 1 cells failed or a regression, 2 wrong request, 3 not comparable, 130 interrupted."""
+    """Run a command and exit.
+
+    0 fine, 1 cells failed or the gate found a regression, 2 wrong request, 3 not comparable, 130 interrupted.
+    """
     try:
         code = app(arguments, standalone_mode=False)
     except MmbenchError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mmbench.regression import Ratio
+    from mmbench.cost_ratios import Ratio
     from mmbench.reporting.gate import Outcome
     from mmbench.running.store import RunFolder
 
@@ -37,9 +37,9 @@ def check(
     out: Annotated[Path, typer.Option(help="Where runs are stored.")] = Path("results") / "runs",
 ) -> int:
     """Compare a run with a baseline: exit 1 on a regression, 3 where something could not be compared."""
+    from mmbench.cost_ratios import parse_ratio
     from mmbench.errors import MmbenchError, NotComparableError, UsageError
     from mmbench.evaluation.metrics import check_metrics
-    from mmbench.regression import parse_ratio
     from mmbench.running.store import find_run
 
     if against is None:
@@ -57,26 +57,24 @@ def check(
     try:
         found = _gate(folder, against, metric, min_effect, ratios)
     except MmbenchError as error:
-        # a damaged cell would end with 1, which here means a regression
-        found, failure = rendering.incomparable(info, str(error)), NotComparableError(str(error))
-    else:
-        failure = None
+        found = rendering.incomparable(info, str(error))
     rendering.print_outcome(found)
     _write(junit, rendering.to_junit(found))
     _write(markdown, rendering.to_markdown(found))
     if github or os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in rendering.annotations(found):
+        for line in rendering.to_annotations(found):
             typer.echo(line)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         _write(Path(summary), rendering.to_markdown(found), append=True)
-    if failure is not None or found.gate is None:
-        raise failure or NotComparableError(found.reason)
+    if found.gate is None:  # a damaged cell too, whose own code 1 would mean a regression here
+        raise NotComparableError(found.reason)
     return found.gate.exit_code
 
 
 def _gate(folder: RunFolder, against: Path, metric: str | None, min_effect: float, ratios: list[Ratio]) -> Outcome:
-    from mmbench.regression import gate, measure_ratio
+    from mmbench.cost_ratios import measure_ratio
+    from mmbench.regression import gate
     from mmbench.reporting.baseline import check_comparable, match, read_baseline, read_run
     from mmbench.reporting.gate import outcome
 
@@ -99,7 +97,7 @@ def _update(folder: RunFolder, against: Path, metric: str) -> int:
     size = sum(path.stat().st_size for path in (against, against.with_suffix(".npz")))
     say(
         f"{made.record['run']['task']['title']}: {folder.path} is the baseline {against} now: "
-        f"{len(made.record['cells'])} comparisons on {metric}, {size / 1000:,.0f} kB with {against.with_suffix('.npz').name}"
+        f"{len(made.record['cells'])} comparisons on {metric}, {size / 1000:,.0f} kB with its .npz"
     )
     return 0
 

@@ -33,6 +33,7 @@ from mmbench.running.store import CEILING, Cell, RunFolder, write_atomically, wr
 
 SCHEMA_VERSION = 1
 TOLERANCE = 1e-9  # of values recomputed on another machine
+AGAIN = "restore it, or write it again with --update"
 Cells = dict[int, tuple[Predictions, NDArray[np.bool_]]]
 
 
@@ -52,7 +53,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Tested:
-    """A run's test results by place and seed, each with its decisions (n, K), and what failed, by problem and method."""
+    """A run's test results by place and seed, each with its decisions (n, K), and failures by problem and method."""
 
     cells: dict[Place, Cells]
     failed: dict[tuple[str, str], str]
@@ -166,10 +167,7 @@ def read_baseline(path: Path) -> Baseline:
         NotComparableError: they are absent, damaged, of another schema or of another version of the metrics.
     """
     if not path.is_file():
-        raise NotComparableError(
-            f"no baseline at {path}: make one of a run that you trust with `mmbench check RUN --against {path} --update`"
-        )
-    again = "restore it, or write it again with --update"
+        raise NotComparableError(f"no baseline at {path}: write one with `mmbench check RUN --against {path} --update`")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema_version"] != SCHEMA_VERSION:
@@ -190,7 +188,7 @@ def read_baseline(path: Path) -> Baseline:
         if record["metric"] not in METRICS or not record["cells"] or not isinstance(record["run"]["config"], dict):
             raise ValueError("it gates nothing")
     except UNREADABLE as error:
-        raise NotComparableError(f"baseline {path} is damaged ({type(error).__name__}: {error}): {again}") from None
+        raise NotComparableError(f"baseline {path} is damaged ({type(error).__name__}: {error}): {AGAIN}") from None
     return Baseline(path, record, arrays)
 
 
@@ -230,7 +228,7 @@ def _differs(baseline: Baseline, what: str, before: object, now: object) -> NotC
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
@@ -259,7 +257,8 @@ def match(
             seen.add(here)
             if _rows(next(iter(by_seed.values()))[0]) != rows[here]:
                 raise NotComparableError(
-                    f"not comparable with {baseline.path}: the test rows of {place.concept} have other ids, groups or labels"
+                    f"not comparable with {baseline.path}: "
+                    f"the test rows of {place.concept} have other ids, groups or labels"
                 )
     pairs, incomplete, known = {}, [], set()
     for number, cell in enumerate(baseline.record["cells"]):
@@ -291,9 +290,7 @@ def _stored(baseline: Baseline, number: int, cell: Mapping[str, Any], rows: Pred
         if metric == baseline.metric and not _agree(cell["values"], values):
             raise ValueError(f"its predictions do not give its {metric}")
     except UNREADABLE as error:
-        raise NotComparableError(
-            f"baseline {baseline.path} is damaged ({cell['method']}: {error}): restore it, or write it again with --update"
-        ) from None
+        raise NotComparableError(f"baseline {baseline.path} is damaged ({cell['method']}: {error}): {AGAIN}") from None
     return Side(tuple(cell["seeds"]), cells, values)
 
 

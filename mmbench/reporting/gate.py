@@ -118,7 +118,8 @@ def _notes(
 def _origin(info: Mapping[str, Any]) -> str:
     git, versions = info.get("git") or {}, info.get("versions", {})
     commit = f"commit {git['commit'][:12]}{' with changes' if git.get('dirty') else ''}" if git else "no commit known"
-    return f"mmbench {versions.get('mmbench')}, {commit}, {info.get('machine', {}).get('processor') or 'processor unknown'}"
+    processor = info.get("machine", {}).get("processor") or "processor unknown"
+    return f"mmbench {versions.get('mmbench')}, {commit}, {processor}"
 
 
 def _changed(before: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
@@ -254,7 +255,7 @@ def _sentence(found: Outcome, comparison: Comparison) -> str:
     return f"{verdict}: {found.gate.metric} of {method} on {concept}: {old} → {new}, Δ {delta}, p {p} (one-sided, Holm)"
 
 
-def annotations(found: Outcome) -> list[str]:
+def to_annotations(found: Outcome) -> list[str]:
     """GitHub's workflow commands: errors on what got worse or could not be measured, notices on what improved."""
     if found.gate is None:
         return [_command("error", "mmbench: not comparable", f"{found.reason} · {found.title}")]
