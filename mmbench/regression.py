@@ -179,7 +179,7 @@ def _estimate(pair: tuple[Side, Side], differences: Array, n_groups: int, crosse
     of_groups = max(drawn - sum(v * (s - 1) / s for v, s in zip(of_seeds, sizes, strict=True)), 0.0)
     total = of_groups + sum(of_seeds)
     shaky = of_groups**2 / (n_groups - 1) + sum(v**2 / (s - 1) for v, s in zip(of_seeds, sizes, strict=True) if v > 0)
-    df = total**2 / shaky if shaky > 0 else float(n_groups - 1)
+    df = float(total**2 / shaky) if shaky > 0 else float(n_groups - 1)
     delta = float(values[1].mean() - values[0].mean())
     return Estimate(delta if abs(delta) > ROUNDING else 0.0, float(np.sqrt(total)), df, crossed)
 

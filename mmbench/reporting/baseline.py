@@ -207,7 +207,8 @@ def check_comparable(baseline: Baseline, info: Mapping[str, Any]) -> list[str]:
         raise _differs(baseline, "data fingerprint", old["fingerprint"][:12], info["fingerprint"][:12])
     for concept, other in zip(old["concepts"], info["concepts"], strict=False):
         if concept != other:
-            raise _differs(baseline, "concept", concept["name"], other["name"])
+            what = f"labels of {concept['name']}"
+            raise _differs(baseline, what, ", ".join(concept["labels"]), ", ".join(other["labels"]))
     notes = []
     for modality, selector in info["config"]["encoders"].items():
         if old["features"].get(modality) == info["features"].get(modality):
