@@ -23,6 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +74,8 @@ def _cell(concept: Concept, truth: NDArray[np.bool_], fixed: NDArray[np.float64]
     logits = signal * (truth - 0.5) + fixed + bias * rng.standard_normal(truth.shape[1])
     logits += noise * rng.standard_normal(truth.shape)
     if concept.kind == "multilabel":
-        return logits > 0
-    return logits.argmax(1)[:, None] == np.arange(truth.shape[1])
+        return np.asarray(logits > 0)
+    return np.asarray(logits.argmax(1)[:, None] == np.arange(truth.shape[1]))
 
 
 def rerun(number: int, regime: str, drop: float) -> Pairs:
@@ -187,7 +188,7 @@ def _table(rows: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body)]
 
 
-def report(a: argparse.Namespace, run: Callable[..., list]) -> str:
+def report(a: argparse.Namespace, run: Callable[..., list[Any]]) -> str:
     """The Markdown block."""
     rules: list[str] = []
     rows: list[list[str]] = []
@@ -209,7 +210,8 @@ def report(a: argparse.Namespace, run: Callable[..., list]) -> str:
         print(rows[-1], flush=True)
     lines = [
         "Share of reruns of unchanged code, with other seeds, in which at least one comparison alarms (five seeds a "
-        "side; ± is the 95 % Monte-Carlo error; the trained reruns draw their seeds from one pool and are not independent):",
+        "side; ± is the 95 % Monte-Carlo error; trained reruns draw their seeds from one pool, so they are not "
+        "independent):",
         "",
         *_table([["reruns", "number", "comparisons", *rules], *rows]),
         "",
