@@ -94,12 +94,9 @@ def _notes(
         f"comparisons; an alarm needs p < {ALPHA} and a drop of more than {gate.min_effect:g}"
     )
     if gate.detectable:
-        low, high = gate.detectable
-        lines.append(
-            f"a drop is found with {POWER:.0%} power from {low:.3f} on, or {high:.3f}, depending on the comparison"
-            if f"{low:.3f}" != f"{high:.3f}"
-            else f"a drop is found with {POWER:.0%} power from {high:.3f} on"
-        )
+        low, high = (f"{drop:.3f}" for drop in gate.detectable)
+        reach = low if low == high else f"{low} to {high}, by comparison"
+        lines.append(f"smallest drop that is found with {100 * POWER:.0f} % power: {reach}")
     sizes = {
         f"{concept} {size['n_test']:,} rows in {size['n_groups']:,} groups"
         for problem in info["problems"]
@@ -169,7 +166,8 @@ def print_outcome(found: Outcome) -> None:
     if found.gate is not None:
         grid = RichTable(box=None, pad_edge=False)
         for number, column in enumerate(COLUMNS):
-            grid.add_column(Text(column), justify="left" if number in (0, 1, 6) else "right", no_wrap=number < 6)
+            words = number in (0, 1, 6)
+            grid.add_column(Text(column), justify="left" if words else "right", no_wrap=not words, overflow="fold")
         for comparison in _ordered(found.gate):
             style = {"REGRESSION": "bold red", "improved": "green"}.get(comparison.verdict, "")
             grid.add_row(*(Text(cell, style=style) for cell in _cells(comparison)))

@@ -14,8 +14,10 @@ import pytest
 
 from mmbench.cli.app import main
 from mmbench.evaluation.predictions import write_predictions
+from mmbench.reporting.baseline import read_baseline
 from mmbench.running.store import Cell, RunFolder
 
+COMMITTED = Path(__file__).resolve().parents[2] / "results" / "baselines"
 N = 160
 SPLIT = np.array(["val"] * 40 + ["test"] * 120, dtype=np.str_)
 IDS = np.array([f"secret-{n}" for n in range(N)])
@@ -344,6 +346,19 @@ def test_ratios_of_cost_are_gated_and_an_estimate_of_energy_is_not_measurable(ch
     done = check("--ratio", f"energy_wh:{ratio.partition(':')[2]}9")
     assert done.code == 3
     assert "is estimate, not from a meter" in done.out
+
+
+@pytest.mark.parametrize("path", sorted(COMMITTED.glob("*.json")), ids=lambda path: path.name)
+def test_committed_baselines_are_whole_small_and_generated(path):
+    record = read_baseline(path).record
+    assert record["run"]["task"]["title"].endswith("(generated)")
+    assert record["metric"] == "macro_f1"
+    assert min(len(cell["seeds"]) for cell in record["cells"]) >= 5
+    assert path.stat().st_size + path.with_suffix(".npz").stat().st_size < 100_000
+
+
+def test_there_is_a_committed_baseline():
+    assert (COMMITTED / "crisismmd-sample.json").is_file()
 
 
 # Real training on the digits with plug-ins that break one thing each.
