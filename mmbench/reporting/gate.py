@@ -91,7 +91,7 @@ def _notes(
         )
     lines.append(
         f"p: null “{gate.metric} did not get worse”, Holm over {len(gate.comparisons) + len(gate.incomplete)} gated "
-        f"comparisons; an alarm needs p < {ALPHA} and a drop of more than {gate.min_effect:g}"
+        f"comparisons; an alarm needs p < {ALPHA} and a drop of more than {gate.min_effect:g} (p alone: small drop)"
     )
     if gate.detectable:
         low, high = (f"{drop:.3f}" for drop in gate.detectable)

@@ -104,7 +104,7 @@ def test_an_identical_run_passes_without_a_difference(check):
     assert done.code == 0
     rows = [line for line in done.out.splitlines() if re.match("good|poor", line)]
     assert len(rows) == 4
-    assert all("+0.000 [" in row and "no significant change" in row for row in rows)
+    assert all("+0.000 [" in row and "no alarm" in row for row in rows)
     assert "no regression (4 comparisons)" in done.out
 
 
