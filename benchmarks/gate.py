@@ -215,8 +215,8 @@ def report(a: argparse.Namespace, run: Callable[..., list[Any]]) -> str:
         print(rows[-1], flush=True)
     lines = [
         "Share of reruns of unchanged code, with other seeds, in which at least one comparison alarms (five seeds a "
-        "side; ± is the 95 % Monte-Carlo error; the percentile rules on a quarter of the reruns; trained reruns draw their seeds from one pool, so they are not "
-        "independent):",
+        "side; ± is the 95 % Monte-Carlo error; the percentile rules on a quarter of the reruns; trained reruns draw "
+        "their seeds from one pool, so they are not independent):",
         "",
         *_table([["reruns", "number", "comparisons", *rules], *rows]),
         "",
@@ -241,9 +241,9 @@ def report(a: argparse.Namespace, run: Callable[..., list[Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reruns", type=int, default=400, help="generated reruns of each of three kinds")
-    parser.add_argument("--broken", type=int, default=100, help="generated reruns with a broken method, of each kind")
+    parser.add_argument("--broken", type=int, default=40, help="generated reruns with a broken method, of each kind")
     parser.add_argument("--seeds", type=int, default=20, help="trained seeds of each task; 0 trains nothing")
-    parser.add_argument("--trained", type=int, default=400, help="reruns drawn from them")
+    parser.add_argument("--trained", type=int, default=200, help="reruns drawn from them")
     parser.add_argument("--runs", type=Path, help="keep the trained runs here, and use those that are there")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output", type=Path, help="a Markdown file with the markers")

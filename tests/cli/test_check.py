@@ -14,6 +14,7 @@ import pytest
 
 from mmbench.cli.app import main
 from mmbench.evaluation.predictions import write_predictions
+from mmbench.reporting import comparison
 from mmbench.reporting.baseline import read_baseline
 from mmbench.running.store import Cell, RunFolder
 
@@ -122,7 +123,9 @@ def test_a_baseline_is_small_repeatable_and_holds_no_id_label_or_score(check, tm
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "hamming", "map", "roc_auc", "accuracy"])
-def test_values_are_those_of_the_report(check, mmbench, tmp_path, metric):
+def test_values_are_those_of_the_report(check, mmbench, tmp_path, monkeypatch, metric):
+    monkeypatch.setattr(comparison, "REPLICATES", 50, raising=False)
+    monkeypatch.setattr(comparison, "RANKING_REPLICATES", 50, raising=False)
     assert check("--metric", metric, "--update").code == 0
     records = json.loads(mmbench("report", "run", "--format", "json").out)
     for cell in json.loads((tmp_path / "base" / "b.json").read_text())["cells"]:
