@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -79,10 +80,15 @@ def store(folder: Path, methods=METHODS, seeds=range(5), groups=GROUPS, changed=
     return run
 
 
-@pytest.fixture(autouse=True)
-def _no_github(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+@pytest.fixture(autouse=True, scope="module")
+def _alone() -> Iterator[None]:
+    """Not in a GitHub job, and with quick tables after a run: the gate has its own replicates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GITHUB_ACTIONS", raising=False)
+        patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+        patch.setattr(comparison, "REPLICATES", 50)
+        patch.setattr(comparison, "RANKING_REPLICATES", 50)
+        yield
 
 
 @pytest.fixture
@@ -123,9 +129,7 @@ def test_a_baseline_is_small_repeatable_and_holds_no_id_label_or_score(check, tm
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "hamming", "map", "roc_auc", "accuracy"])
-def test_values_are_those_of_the_report(check, mmbench, tmp_path, monkeypatch, metric):
-    monkeypatch.setattr(comparison, "REPLICATES", 50, raising=False)
-    monkeypatch.setattr(comparison, "RANKING_REPLICATES", 50, raising=False)
+def test_values_are_those_of_the_report(check, mmbench, tmp_path, metric):
     assert check("--metric", metric, "--update").code == 0
     records = json.loads(mmbench("report", "run", "--format", "json").out)
     for cell in json.loads((tmp_path / "base" / "b.json").read_text())["cells"]:
