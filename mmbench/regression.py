@@ -175,7 +175,7 @@ def _estimate(pair: tuple[Side, Side], differences: Array, n_groups: int, crosse
     values = [np.array(side.values, dtype=np.float64) for side in pair]
     of_seeds = [v.var(ddof=1) / len(v) if crossed and np.ptp(v) > ROUNDING else 0.0 for v in values]
     sizes = [len(v) for v in values]
-    drawn = float(np.where(abs(differences) > ROUNDING, differences, 0.0).var(ddof=1))
+    drawn = float(np.where(abs(differences) <= ROUNDING, 0.0, differences).var(ddof=1))
     of_groups = max(drawn - sum(v * (s - 1) / s for v, s in zip(of_seeds, sizes, strict=True)), 0.0)
     total = of_groups + sum(of_seeds)
     shaky = of_groups**2 / (n_groups - 1) + sum(v**2 / (s - 1) for v, s in zip(of_seeds, sizes, strict=True) if v > 0)

@@ -142,6 +142,19 @@ def test_one_group_or_an_undefined_metric_is_not_measurable():
     assert "not defined" in gate({PLACE: (undefined, undefined)}, [], "map", 0.01).unmeasured[0]
 
 
+def test_a_metric_that_is_not_defined_in_every_resample_is_not_measurable():
+    truth = (np.arange(30) == 0)[:, None]  # a third of the resamples lack the only positive row
+    ids = np.arange(30).astype(np.str_)
+    rng = np.random.default_rng(8)
+    cells = tuple(
+        Predictions(Concept("c", ("x",), "multilabel"), ids, ids, rng.random((30, 1)), truth) for _ in "12345"
+    )
+    rare = Side(tuple(range(5)), cells, tuple(value_of(cell, "roc_auc") for cell in cells))
+    made = gate({PLACE: (rare, rare)}, [], "roc_auc", 0.01)
+    assert made.exit_code == 3
+    assert "not defined in every resample" in made.unmeasured[0]
+
+
 def test_runs_share_the_groups_they_draw_and_not_the_seeds():
     first, second = (Draws(50, 6, 300, seed_stream=stream) for stream in (0, 1))
     for (_, ours), (_, theirs) in zip(first.groups(), second.groups(), strict=True):
