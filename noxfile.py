@@ -11,6 +11,7 @@ import nox
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "venv"
 ROOT = Path(__file__).parent
+GATED = "concat+equal,igfn+dmtl,tensor+moo,late+uncertainty,graph+gradnorm,linear:text,majority"
 PINS = ("-c", str(ROOT / "constraints.txt"))
 
 
@@ -62,3 +63,15 @@ def wheel(session: nox.Session) -> None:
         session.run("mmbench", "list", "tasks")
         session.run("mmbench", "run", "--task", "crisismmd", "--method", "all", "--seeds", "2")
         session.run("mmbench", "report", "--format", "markdown")
+
+
+@nox.session
+def gate(session: nox.Session) -> None:
+    """Gate the sample against its baseline; ``nox -s gate -- --update`` makes the code as it is the baseline."""
+    install(session, "-e", ".")
+    with tempfile.TemporaryDirectory() as folder:
+        out, env = ("--out", f"{folder}/runs"), {"MMBENCH_CACHE": f"{folder}/cache", "MMBENCH_DATA": None}
+        quick = ("--seeds", "5", "--epochs", "10", "--jobs", "2", "--no-energy")
+        session.run("mmbench", "run", "crisismmd", "--method", GATED, *quick, *out, env=env)
+        baseline = "results/baselines/crisismmd-sample.json"
+        session.run("mmbench", "check", "--against", baseline, *out, *session.posargs, env=env)

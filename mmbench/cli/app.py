@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from mmbench import __version__
-from mmbench.cli import compare, info, listing, report, run
+from mmbench.cli import check, compare, info, listing, report, run
 from mmbench.errors import MmbenchError
 
 INTERRUPTED = 130
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("check")(check.check)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
 
@@ -46,7 +47,10 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0 fine, 1 cells failed, 2 wrong request, 3 not comparable, 130 interrupted."""
+    """Run a command and exit.
+
+    0 fine, 1 cells failed or the gate found a regression, 2 wrong request, 3 not comparable, 130 interrupted.
+    """
     try:
         code = app(arguments, standalone_mode=False)
     except MmbenchError as error:

@@ -37,18 +37,20 @@ class Replicates(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
 class Draws:
     """Which groups and seeds each replicate takes; the same object gives the same draws each time it is iterated.
 
-    ``n_seeds`` below five draws no seeds. Chunks keep memory bounded and change no draw.
+    ``n_seeds`` below five draws no seeds. Chunks keep memory bounded and change no draw. Two ``seed_stream`` share the
+    groups and draw their seeds independently; None draws none, however many there are.
     """
 
     n_groups: int
     n_seeds: int
     n_replicates: int
     seed: int = 0
+    seed_stream: int | None = 0
 
     @property
     def crossed(self) -> bool:
         """Whether seeds are drawn as well as groups."""
-        return self.n_seeds >= FEWEST_CROSSED_SEEDS
+        return self.seed_stream is not None and self.n_seeds >= FEWEST_CROSSED_SEEDS
 
     @property
     def kind(self) -> str:
@@ -59,9 +61,10 @@ class Draws:
 
     def seeds(self) -> Array:
         """Weights of the seeds, (replicates, seeds), rows summing to one."""
-        if not self.crossed:
+        if self.seed_stream is None or not self.crossed:
             return np.full((self.n_replicates, self.n_seeds), 1 / self.n_seeds)
-        drawn = np.random.default_rng([self.seed, 1]).integers(0, self.n_seeds, (self.n_replicates, self.n_seeds))
+        generator = np.random.default_rng([self.seed, 1 + self.seed_stream])
+        drawn = generator.integers(0, self.n_seeds, (self.n_replicates, self.n_seeds))
         return _multiplicities(drawn, self.n_seeds) / self.n_seeds
 
     def groups(self) -> Iterator[tuple[slice, Array]]:
