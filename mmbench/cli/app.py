@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from mmbench import __version__
-from mmbench.cli import info, listing, report, run
+from mmbench.cli import info, init_card, listing, report, run
 from mmbench.errors import MmbenchError
 
 INTERRUPTED = 130
@@ -26,6 +26,9 @@ app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
+data = typer.Typer(help="The data of tasks.", no_args_is_help=True)
+data.command("init-card")(init_card.init_card)
+app.add_typer(data, name="data")
 
 
 def _version(value: bool) -> None:
