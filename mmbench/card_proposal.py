@@ -141,10 +141,9 @@ def _concept(table: Table, name: str) -> list[str]:
     found = whole
     separator = "" if not any(isinstance(cell, list) for cell in cells) else ";"
     for candidate in SEPARATORS:
-        if not separator and sum(candidate in cell for cell in whole) > 0:
-            parts = {part.strip() for cell in whole for part in cell.split(candidate) if part.strip()}
-            if len(parts) < len(whole):
-                separator, found = candidate, parts
+        parts = [{part.strip() for part in cell.split(candidate) if part.strip()} for cell in whole]
+        if not separator and len(set().union(*parts)) < sum(map(len, parts)):  # some part stands in two cells
+            separator, found = candidate, set().union(*parts)
     lines = ['kind = "multilabel"' if separator else 'kind = "exclusive"', f"column = {_toml(name)}"]
     if separator:
         lines.append(f"separator = {_toml(separator)}")

@@ -169,7 +169,9 @@ def _cell(value: Any, where: str) -> Cell:
 
 def _scalar(value: Any, where: str) -> str | None:
     match value:
-        case None | "":
+        case str():
+            return value or None
+        case None:
             return None
         case bool():
             return "true" if value else "false"
@@ -177,8 +179,6 @@ def _scalar(value: Any, where: str) -> str | None:
             return None
         case float() if value.is_integer():
             return str(int(value))
-        case str():
-            return value
         case dict() | list() | tuple():
             raise UsageError(f"{where} holds a {type(value).__name__}, expected a text, a number or a list of them")
         case _:
