@@ -18,6 +18,7 @@ from mmbench.contracts import Dataset, InputKind, LoadRequest, Modality, Option,
 from mmbench.errors import UsageError, unknown
 
 Names = tuple[str, ...]
+MOST_TENSOR = 3  # beyond so many modalities the outer product has a million entries: run it by name
 
 
 class Section(BaseModel):
@@ -277,7 +278,9 @@ def columns_of(section: Input | Labels) -> Names:
 
 def _suite(modalities: Names) -> Names:
     several = len(modalities) > 1
-    fusions = ("concat", "late", "tensor", "lowrank", "graph", "igfn") if several else ("concat",)
+    fusions: Names = ("concat", "late", "tensor", "lowrank", "graph", "igfn") if several else ("concat",)
+    if len(modalities) > MOST_TENSOR:
+        fusions = tuple(fusion for fusion in fusions if fusion != "tensor")
     return (
         *(f"{fusion}+equal" for fusion in fusions),
         *(f"concat+{strategy}" for strategy in ("moo", "dmtl", "single")),

@@ -165,6 +165,7 @@ TASK = Task(
         "text and video features were learned on the labels of bc-LSTM's 1,447 train rows: only its 752 test rows are "
         "used, and no result here compares with one on an official split",
         "each fold is a problem of its own with a table of its own; folds share training rows and are not independent",
+        "a fold tests on 5 to 9 videos: an interval over so few groups is too narrow, so compare folds, not intervals",
         "sentiment2 is negative below 0 and non-negative from 0 on; sentiment7 is the score rounded to a whole number",
     ),
 )

@@ -344,7 +344,8 @@ def test_one_to_eight_modalities(tmp_path: Path, n: int) -> None:
     )
     assert len(dataset.inputs) == n and dataset.concepts[0].labels == tuple("0123456789")
     suite = card_task(tmp_path / "mine.toml").protocols[0].suite
-    assert ("tensor+equal" in suite) == ("linear:all" in suite) == (n > 1)
+    assert ("lowrank+equal" in suite) == ("linear:all" in suite) == (n > 1)
+    assert ("tensor+equal" in suite) == (1 < n < 4)
 
 
 def test_damaged_cards_are_one_line(tmp_path: Path) -> None:
