@@ -364,3 +364,21 @@ def test_damaged_cards_are_one_line(tmp_path: Path) -> None:
             told.append(str(error))
     assert len(told) > 100
     assert not any("\n" in line for line in told)
+
+
+def test_the_cards_of_the_documentation_are_cards(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "own-data.md").read_text(encoding="utf-8")
+    cards = [block.split("```")[0] for block in text.split("```toml\n")[1:]]
+    assert len(cards) == 2
+    for card in cards:
+        (tmp_path / "card.toml").write_text(card, encoding="utf-8")
+        assert card_task(tmp_path / "card.toml").modalities
+    (tmp_path / "card.toml").write_text(cards[0], encoding="utf-8")
+    quoted = "".join(line[4:] + "\n" for line in text.splitlines() if line.startswith(("    post_id,", "    p0")))
+    rows = "".join(f"q{i},a{i},text {i},,{i},en,{('fire', 'flood')[i % 2]},glad\n" for i in range(40))
+    (tmp_path / "posts.csv").write_text(quoted + rows, encoding="utf-8")
+    task = card_task(tmp_path / "card.toml")
+    options = {"missing_images": "mask", "bad_images": "error"}
+    names = tuple(m.name for m in task.modalities)
+    dataset = task.load(LoadRequest(None, tmp_path, task.protocols[0], options, names))
+    assert dataset.ids[0] == "p000" and dataset.targets["moods"][:2].tolist() == [[1, 1, 0], [0, 0, 0]]
