@@ -212,11 +212,11 @@ def load_file(path: Path) -> ModuleType:
 
 
 def _card_module(path: Path) -> ModuleType:
-    from mmbench.card import card_task, read_card
+    from mmbench.card import card_task
 
-    card = read_card(path)
-    module = ModuleType(f"mmbench_plugins.cards.{card.name}", card.summary)
-    vars(module).update(NAME=card.name, SUMMARY=card.summary, TASK=card_task(path))
+    constants = _card_constants(path)
+    module = ModuleType(f"mmbench_plugins.cards.{path.stem}", constants.get("SUMMARY", ""))
+    vars(module).update(NAME=constants["NAME"], SUMMARY=constants.get("SUMMARY", ""), TASK=card_task(path))
     return module
 
 
