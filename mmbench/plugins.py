@@ -25,6 +25,7 @@ from mmbench.hashing import digest
 Kind = Literal["task", "fusion", "strategy", "model"]
 METHOD_KINDS: tuple[Kind, ...] = ("fusion", "strategy", "model")
 MARKER = "mmbench.toml"
+CARD = ".toml"
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -64,9 +65,17 @@ def _constants(path: Path) -> dict[str, str]:
     return found
 
 
+def _card_constants(path: Path) -> dict[str, str]:
+    """The name and the summary of a task card, as the constants of a plug-in."""
+    from mmbench.card import parse_toml
+
+    values = parse_toml(path)
+    return {key.upper(): str(values[key]) for key in ("name", "summary") if key in values}
+
+
 def _read(path: Path, origin: Literal["shipped", "folder", "file", "installed"], task: bool | None) -> Plugin | None:
     """The plug-in in a file, or None where the file names none."""
-    constants = _constants(path)
+    constants = _card_constants(path) if path.suffix == CARD else _constants(path)
     if "NAME" not in constants:
         return None
     kind = constants.get("KIND", "task" if task is not False else "")
@@ -82,13 +91,13 @@ def _read(path: Path, origin: Literal["shipped", "folder", "file", "installed"],
     )
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Plug-in files of a folder: its ``.py`` files, and the ``__init__.py`` of its sub-folders."""
+def _files(folder: Path, suffixes: tuple[str, ...] = (".py",)) -> Iterator[Path]:
+    """Plug-in files of a folder: those with one of the suffixes, and the ``__init__.py`` of its sub-folders."""
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             if (path / "__init__.py").is_file():
                 yield path / "__init__.py"
-            elif path.suffix == ".py" and not path.name.startswith(("_", ".")) and not path.is_dir():
+            elif path.suffix in suffixes and not path.name.startswith(("_", ".")) and not path.is_dir():
                 yield path
 
 
@@ -130,12 +139,13 @@ class Registry:
                 raise UsageError(f"--plugin {path}: no such file")
             plugin = _read(path, "file", None)
             if plugin is None:
-                raise UsageError(f'--plugin {path}: no NAME = "..." at its top level')
+                key = "name" if path.suffix == CARD else "NAME"
+                raise UsageError(f'--plugin {path}: no {key} = "..." at its top level')
             self._add(plugin, override=True)
 
     def _scan(self, baselines: Path, tasks: Path, origin: Literal["shipped", "folder"]) -> None:
         for folder, task in ((baselines, False), (tasks, True)):
-            for path in _files(folder):
+            for path in _files(folder, (".py", CARD) if task else (".py",)):
                 self._add(_read(path, origin, task))
 
     def _add(self, plugin: Plugin | None, override: bool = False) -> None:
@@ -169,8 +179,11 @@ class Registry:
 def load_file(path: Path) -> ModuleType:
     """The module of a plug-in file, known once by its real path.
 
-    A file of the ``mmbench`` package is imported as itself, any other as ``mmbench_plugins.<folder>.<file>``.
+    A file of the ``mmbench`` package is imported as itself, any other as ``mmbench_plugins.<folder>.<file>``; a task
+    card becomes a module of its name, summary and task.
     """
+    if path.suffix == CARD:
+        return _card_module(path)
     if path.is_relative_to(PACKAGE / "proposed"):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         return importlib.import_module(".".join(parts).removesuffix(".__init__"))
@@ -195,6 +208,15 @@ def load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         told = " ".join(str(error).split())
         raise UsageError(f"plug-in {path} cannot be loaded: {type(error).__name__}: {told}") from error
+    return module
+
+
+def _card_module(path: Path) -> ModuleType:
+    from mmbench.card import card_task
+
+    constants = _card_constants(path)
+    module = ModuleType(f"mmbench_plugins.cards.{path.stem}", constants.get("SUMMARY", ""))
+    vars(module).update(NAME=constants["NAME"], SUMMARY=constants.get("SUMMARY", ""), TASK=card_task(path))
     return module
 
 

@@ -1,0 +1,209 @@
+"""Tables of any common kind as columns of texts: CSV, TSV, JSON lines, Parquet.
+
+A cell is a text, a list of texts (JSON lines, Parquet) or None where there is nothing. Rows are counted from 1, the
+header not among them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmbench.errors import UsageError, unknown
+
+Cell = str | list[str] | None
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as read; every column has ``n`` cells."""
+
+    path: Path
+    columns: dict[str, list[Cell]]
+    n: int
+
+    def column(self, name: str) -> list[Cell]:
+        """The cells of a column; an unknown one is a UsageError with the nearest names."""
+        if name not in self.columns:
+            raise unknown(f"column of {self.path}", name, self.columns)
+        return self.columns[name]
+
+    def texts(self, name: str) -> list[str]:
+        """The cells of a column as texts, empty where there is nothing.
+
+        Raises:
+            UsageError: an unknown column, or a list.
+        """
+        cells = []
+        for row, cell in enumerate(self.column(name)):
+            if isinstance(cell, list):
+                raise self.error(row, name, "is a list, expected one value")
+            cells.append(cell or "")
+        return cells
+
+    def error(self, row: int, column: str, what: str) -> UsageError:
+        """The one line about a cell; ``row`` counts from 0."""
+        return UsageError(f"{self.path}: row {row + 1}, column '{column}' {what}")
+
+
+def read_table(path: Path, separator: str | None = None, quotes: bool = True, encoding: str = "utf-8") -> Table:
+    """Read a table by its suffix.
+
+    Args:
+        path: ``.csv``, ``.tsv``, ``.jsonl`` (one object a line) or ``.parquet``.
+        separator: of CSV and TSV; by default a comma or a tab.
+        quotes: whether ``"`` quotes a field of CSV and TSV.
+        encoding: of all but Parquet; a byte order mark is passed over.
+
+    Raises:
+        UsageError: no such file, another suffix, or a file that is not what its suffix says; names the line.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{path}: expected a table ({', '.join(SUFFIXES)}), found '{suffix}'")
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    try:
+        if suffix == ".parquet":
+            columns = _parquet(path)
+        elif suffix in (".csv", ".tsv"):
+            columns = _delimited(path, separator or ("," if suffix == ".csv" else "\t"), quotes, encoding)
+        else:
+            columns = _json_lines(path, encoding)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: byte {error.start} is not {encoding}; save the table as UTF-8 or name its encoding"
+        ) from None
+    except LookupError:
+        raise UsageError(f"{path}: '{encoding}' is no known encoding, expected for example utf-8 or cp1252") from None
+    n = len(next(iter(columns.values()), []))
+    if n == 0:
+        raise UsageError(f"{path}: the table has no rows")
+    return Table(path, columns, n)
+
+
+def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[str, list[Cell]]:
+    """The fields of every record; a record with more or fewer fields than the header is an error."""
+    import csv
+
+    if len(separator) != 1 or separator in '"\r\n':
+        raise UsageError(f"{path}: separator {separator!r}: expected one character such as ';'")
+    csv.field_size_limit(2**24)
+    with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="") as file:
+        try:
+            if quotes:
+                reader = csv.reader(file, delimiter=separator, strict=True)
+            else:
+                reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE)
+            header = [name.strip() for name in next(reader, [])]
+            twice = {name for name in header if header.count(name) > 1}
+            if twice:
+                raise UsageError(f"{path}: column '{min(twice)}' stands twice in the header")
+            rows: list[list[str]] = []
+            for fields in reader:
+                if not fields:
+                    continue
+                if len(fields) != len(header):
+                    raise UsageError(
+                        f"{path}: row {len(rows) + 1} (line {reader.line_num}) has {len(fields)} fields, "
+                        f"the header {len(header)}"
+                    )
+                rows.append(fields)
+        except csv.Error as error:
+            raise UsageError(f"{path}: line {reader.line_num}: {error}") from None
+    return {name: [row[place] or None for row in rows] for place, name in enumerate(header)}
+
+
+def _json_lines(path: Path, encoding: str) -> dict[str, list[Cell]]:
+    columns: dict[str, list[Cell]] = {}
+    n = 0
+    with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"{path}: line {number} is not JSON: {error}") from None
+            if not isinstance(record, dict):
+                raise UsageError(f"{path}: line {number} is not an object: expected {{…}} with the columns as keys")
+            for name, value in record.items():
+                cells = columns.setdefault(name, [None] * n)
+                cells.append(_cell(value, f"{path}: row {n + 1}, column '{name}'"))
+            n += 1
+            for cells in columns.values():
+                cells.extend([None] * (n - len(cells)))
+    return columns
+
+
+def _parquet(path: Path) -> dict[str, list[Cell]]:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path).convert_dtypes()
+    except ImportError:
+        raise UsageError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not a Parquet file that can be read: {error}") from None
+    return {
+        str(name): [_cell(value, f"{path}: row {row + 1}, column '{name}'") for row, value in enumerate(frame[name])]
+        for name in frame.columns
+    }
+
+
+def _cell(value: Any, where: str) -> Cell:
+    """A value of JSON or Parquet as a cell: numbers as they are written, whole ones without a point."""
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [text for text in (_scalar(item, where) for item in value) if text is not None]
+    return _scalar(value, where)
+
+
+def _scalar(value: Any, where: str) -> str | None:
+    match value:
+        case str():
+            return value or None
+        case None:
+            return None
+        case bool():
+            return "true" if value else "false"
+        case float() if math.isnan(value):
+            return None
+        case float() if value.is_integer():
+            return str(int(value))
+        case dict() | list() | tuple():
+            raise UsageError(f"{where} holds a {type(value).__name__}, expected a text, a number or a list of them")
+        case _:
+            return None if str(value) in ("<NA>", "NaT") else str(value)
+
+
+def numbers(table: Table, column: str) -> list[float]:
+    """A column as numbers, NaN where there is nothing.
+
+    Raises:
+        UsageError: a cell that is no number.
+    """
+    values = []
+    for row, cell in enumerate(table.texts(column)):
+        try:
+            values.append(float(cell) if cell.strip() else math.nan)
+        except ValueError:
+            raise table.error(row, column, f"is '{cell[:40]}', expected a number") from None
+    return values
+
+
+def distinct(cells: Iterable[str]) -> list[str]:
+    """The different texts that are not empty, sorted, as numbers where all are numbers."""
+    found = {cell for cell in cells if cell}
+    try:
+        return sorted(found, key=lambda text: (float(text), text))
+    except ValueError:
+        return sorted(found)
