@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from mmbench import __version__
-from mmbench.cli import info, listing, report, run
+from mmbench.cli import data, info, listing, report, run, score
 from mmbench.errors import MmbenchError
 
 INTERRUPTED = 130
@@ -26,6 +26,8 @@ app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
+app.command("score")(score.score)
+app.add_typer(data.app, name="data")
 
 
 def _version(value: bool) -> None:
