@@ -8,7 +8,6 @@ answer stays one that is wrong (:data:`mmbench.evaluation.decisions.NO_ANSWER`).
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -208,7 +207,7 @@ class _Reader:
 
     def _column(self, value: Any) -> int | None:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            value = str(int(value)) if math.isfinite(value) and value == int(value) else str(value)
+            value = str(int(value) if isinstance(value, float) and value.is_integer() else value)
         if not isinstance(value, str):
             return None
         if value in self.columns:
