@@ -92,6 +92,14 @@ class Posed:
         rows: NDArray[np.bool_] = (self.split == "test") & known(self.targets[concept])
         return rows
 
+    def val(self, found: Matched) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """The val rows, and those of them that have an answer to every concept they are labelled for, (n,) each."""
+        rows = self.split == "val"
+        answered = rows.copy()
+        for concept in self.concepts:
+            answered &= found.answers[concept.name].given | ~known(self.targets[concept.name])
+        return rows, answered
+
 
 def score(
     plan: Plan,
@@ -285,10 +293,8 @@ def _result(
     """A cell's record, and what writes its predictions: the test rows, and the val rows where all have an answer."""
     dataset, answers = plan.dataset, {c.name: found.answers[c.name] for c in posed.concepts}
     labelled = {name: known(posed.targets[name]) for name in answers}
-    val = posed.split == "val"
-    if not all((given.given | ~labelled[name])[val].all() for name, given in answers.items()):
-        val = np.zeros_like(val)
-    rows = np.concatenate([np.flatnonzero(val), np.flatnonzero(posed.split == "test")])
+    val, given = posed.val(found)
+    rows = np.concatenate([np.flatnonzero(val & (val == given).all()), np.flatnonzero(posed.split == "test")])
     split = posed.split[rows]
     write = partial(
         write_predictions,
@@ -341,6 +347,12 @@ def _remarks(plan: Plan, file: AnswerFile, found: Matched, posed: Sequence[Posed
     used = np.logical_or.reduce([np.isin(problem.split, ("val", "test")) for problem in posed])
     if surplus := int((found.rows & ~used).sum()):
         lines.append(f"{surplus:,} of {len(file.rows):,} rows are neither test nor val rows here: not used")
+    for problem in posed:
+        val, answered = problem.val(found)
+        if (found.rows & val).any() and (val != answered).any():
+            lines.append(
+                f"{answered.sum():,} of {val.sum():,} val rows of {problem.problem.name} have answers: val is left out"
+            )
     for name, given in found.answers.items():
         tested = _asked(name, posed)
         if lost := int((given.unparsed & tested).sum()):
