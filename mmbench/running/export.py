@@ -9,7 +9,7 @@ import numpy as np
 
 from mmbench.contracts import SPLITS
 from mmbench.errors import unknown
-from mmbench.running.foreign import unreadable
+from mmbench.running.coverage import unreadable
 from mmbench.running.plan import Plan
 from mmbench.running.prepare import usable_split
 

@@ -1,37 +1,37 @@
-"""Predictions that mmbench did not train, as cells of a run: scored, reported and compared like any other.
-
-A file that does not answer every test row is scored on the rows it answers only where that is asked for, and then in a
-run of its own with a fingerprint of its own, so that nothing ever pairs or ranks it with predictions of all rows.
-"""
+"""Predictions that mmbench did not train, as cells of a run: scored, reported and compared like any other."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmbench.config import Settings
-from mmbench.contracts import Concept, Dataset, Problem
 from mmbench.errors import NotComparableError, UsageError
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import compute
 from mmbench.evaluation.predictions import labelled_rows, write_predictions
-from mmbench.hashing import digest
-from mmbench.locate import cache_folder
 from mmbench.plugins import METHOD_KINDS, Registry
 from mmbench.running.answer_files import AnswerFile, first, read_answer_file
 from mmbench.running.answers import Matched, match_answers
+from mmbench.running.coverage import (
+    Posed,
+    asked_rows,
+    covered_rows,
+    missing_line,
+    partial_plan,
+    pose,
+    unreadable,
+)
 from mmbench.running.execute import known
 from mmbench.running.plan import Plan, describe, describe_problems
-from mmbench.running.prepare import encode_stateless, split_digest, usable_split
 from mmbench.running.provenance import provenance
-from mmbench.running.store import CEILING, Cell, RunFolder, folder_name
+from mmbench.running.store import CEILING, Cell, RunFolder
 
 Say = Callable[[str], None]
 NAME = re.compile(r"\w(?:[\w .()-]{0,62}[\w.)])?")
@@ -65,40 +65,6 @@ def settings_of_run(info: Mapping[str, Any]) -> Settings:
         task=config["options"],
         training=config["training"],
     )
-
-
-def unreadable(plan: Plan) -> dict[int, str]:
-    """The rows that a run of this plan leaves out because an input cannot be read; else such rows stop a run."""
-    if plan.config.options.get("bad_images", "error") != "drop":
-        return {}
-    return encode_stateless(plan.dataset, plan.task, plan.config.encoders, cache_folder()).bad
-
-
-@dataclass(frozen=True)
-class Posed:
-    """What one problem scores: its split, and targets that are -1 where a test row has no answer.
-
-    ``rows`` is the :func:`mmbench.running.prepare.split_digest`, of a partial run another one.
-    """
-
-    problem: Problem
-    concepts: tuple[Concept, ...]
-    split: NDArray[np.str_]
-    targets: Mapping[str, NDArray[np.int64]]
-    rows: str
-
-    def tested(self, concept: str) -> NDArray[np.bool_]:
-        """The test rows that are scored, (n,)."""
-        rows: NDArray[np.bool_] = (self.split == "test") & known(self.targets[concept])
-        return rows
-
-    def val(self, found: Matched) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """The val rows, and those of them that have an answer to every concept they are labelled for, (n,) each."""
-        rows = self.split == "val"
-        answered = rows.copy()
-        for concept in self.concepts:
-            answered &= found.answers[concept.name].given | ~known(self.targets[concept.name])
-        return rows, answered
 
 
 def score(
@@ -136,16 +102,16 @@ def score(
     read = [read_answer_file(path) for path in files]
     matched = [match_answers(file, plan.dataset, concepts) for file in read]
     bad = unreadable(plan)
-    posed = _pose(plan, bad, None)
+    posed = pose(plan, bad, None)
     _check_same(plan, posed)
-    covered = {c.name: _covered(c.name, matched, len(plan.dataset.ids)) for c in concepts}
-    asked = {c.name: _asked(c.name, posed) for c in concepts}
+    covered = {c.name: covered_rows(c.name, matched, len(plan.dataset.ids)) for c in concepts}
+    asked = {c.name: asked_rows(c.name, posed) for c in concepts}
     if any((asked[c.name] & ~covered[c.name]).any() for c in concepts):
         if not allow_partial:
-            raise UsageError(_missing(read, asked, covered, plan.dataset))
-        plan = _partial(plan, covered, asked)
+            raise UsageError(missing_line(read, asked, covered, plan.dataset))
+        plan = partial_plan(plan, covered, asked)
         say(plan.overrides[-1])
-        posed = _pose(plan, bad, covered)
+        posed = pose(plan, bad, covered)
         _check_same(plan, posed)
     cells = [
         (problem, Cell(problem.problem.name, name, first_seed + n), n) for problem in posed for n in range(len(read))
@@ -179,83 +145,6 @@ def _check_same(plan: Plan, posed: Sequence[Posed]) -> None:
     rows = {problem["name"]: problem.get("rows") for problem in info["problems"]}
     if any(rows.get(problem.problem.name) != problem.rows for problem in posed):
         raise NotComparableError(f"{plan.folder.path} is a run on another split than the one that is loaded")
-
-
-def _pose(plan: Plan, bad: dict[int, str], covered: Mapping[str, NDArray[np.bool_]] | None) -> list[Posed]:
-    """The problems that test something; with ``covered`` on these rows only."""
-    posed = []
-    for problem in plan.dataset.problems:
-        split = usable_split(problem, bad)
-        targets = {name: plan.dataset.targets[name].copy() for name in problem.concepts if name in plan.config.concepts}
-        rows = split_digest(plan.dataset.ids, split)
-        if covered is not None:
-            for name, target in targets.items():
-                target[(split == "test") & ~covered[name]] = -1
-            rows = digest([rows, plan.dataset.fingerprint])[:16]
-        concepts = [c for c in plan.dataset.concepts if c.name in targets]
-        concepts = [c for c in concepts if ((split == "test") & known(targets[c.name])).any()]
-        if concepts:
-            posed.append(Posed(problem, tuple(concepts), split, targets, rows))
-    return posed
-
-
-def _covered(concept: str, matched: Sequence[Matched], n: int) -> NDArray[np.bool_]:
-    """The rows with an answer in every file, (n,)."""
-    nothing = np.zeros(n, dtype=np.bool_)
-    given = [found.answers[concept].given if concept in found.answers else nothing for found in matched]
-    rows: NDArray[np.bool_] = np.logical_and.reduce(given)
-    return rows
-
-
-def _asked(concept: str, posed: Sequence[Posed]) -> NDArray[np.bool_]:
-    """The rows that some problem tests a concept on, (n,)."""
-    tested = [problem.tested(concept) for problem in posed if concept in problem.targets]
-    rows: NDArray[np.bool_] = np.logical_or.reduce(tested)
-    return rows
-
-
-def _missing(
-    files: Sequence[AnswerFile],
-    asked: Mapping[str, NDArray[np.bool_]],
-    covered: Mapping[str, NDArray[np.bool_]],
-    dataset: Dataset,
-) -> str:
-    parts = []
-    for name, rows in asked.items():
-        lost = rows & ~covered[name]
-        if lost.any():
-            shown = "" if lost.sum() == rows.sum() else f" ({first(str(sample) for sample in dataset.ids[lost])})"
-            parts.append(f"{lost.sum():,} of {rows.sum():,} test rows have no answer to {name}{shown}")
-    return (
-        f"{', '.join(str(file.path) for file in files)}: {'; '.join(parts)}: give them, name fewer concepts with "
-        "--concepts, or score what is there, apart from all other methods, with --allow-partial"
-    )
-
-
-def _partial(plan: Plan, covered: Mapping[str, NDArray[np.bool_]], asked: Mapping[str, NDArray[np.bool_]]) -> Plan:
-    """The plan for the answered rows: another fingerprint and folder, and a warning that every table bears.
-
-    Raises:
-        UsageError: no row that is tested has an answer.
-    """
-    kept = tuple(name for name in plan.config.concepts if (covered[name] & asked[name]).any())
-    if not kept:
-        raise UsageError("no test row has an answer in every file: nothing can be scored")
-    counts = [f"{name} {(covered[name] & rows).sum():,} of {rows.sum():,}" for name, rows in asked.items()]
-    line = (
-        f"PARTIAL: only the test rows with an answer are scored ({', '.join(counts)}); never compare with full results"
-    )
-    parts = [part for name in kept for part in (name, covered[name] & asked[name])]
-    fingerprint = digest([plan.dataset.fingerprint, *parts])
-    folder = f"{plan.name}-{plan.protocol.name}-partial-{digest([plan.folder.path.name, fingerprint])[:8]}"
-    return replace(
-        plan,
-        dataset=replace(plan.dataset, fingerprint=fingerprint),
-        protocol=replace(plan.protocol, warning="; ".join(filter(None, (line, plan.protocol.warning)))),
-        config=plan.config.model_copy(update={"concepts": kept}),
-        folder=RunFolder(plan.folder.path.parent / folder_name(folder)),
-        overrides=(*plan.overrides, line),
-    )
 
 
 def _check_free(folder: RunFolder, files: Mapping[Cell, AnswerFile], force: bool) -> None:
@@ -354,7 +243,7 @@ def _remarks(plan: Plan, file: AnswerFile, found: Matched, posed: Sequence[Posed
                 f"{answered.sum():,} of {val.sum():,} val rows of {problem.problem.name} have answers: val is left out"
             )
     for name, given in found.answers.items():
-        tested = _asked(name, posed)
+        tested = asked_rows(name, posed)
         if lost := int((given.unparsed & tested).sum()):
             samples = (str(sample) for sample in plan.dataset.ids[given.unparsed & tested])
             lines.append(
