@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,9 +23,6 @@ from mmbench.cli.selecting import (
     SplitSeed,
     TaskName,
 )
-
-if TYPE_CHECKING:
-    from mmbench.running.plan import Plan
 
 OUT = Path("results") / "runs"
 
@@ -89,19 +86,15 @@ def score(
     plan = make_plan(Request(task, settings, settings.out or OUT, require_data), registry)
     if folder is not None:
         plan = replace(plan, folder=folder)
-    _announce(plan)
-    scored = foreign.score(plan, predictions, name, seed, registry, say, allow_partial=allow_partial, force=force)
-    print_tables(make_tables(make_records(scored), TABLE_METRICS))
-    say(f"run folder: {scored.path}")
-    say("next:")
-    say(f"  mmbench report {shlex.quote(str(scored.path))} --format latex --output table.tex")
-
-
-def _announce(plan: Plan) -> None:
-    from mmbench.cli.progress import say
-
+    scored, lines = foreign.score(plan, predictions, name, seed, registry, allow_partial=allow_partial, force=force)
     say(f"{plan.dataset.title} · protocol {plan.protocol.name}: {plan.protocol.summary}")
     if plan.dataset.generated:
         say("GENERATED DATA: it shows that everything works; its numbers say nothing about any method")
     if plan.overrides:
         say("overrides: " + "; ".join(plan.overrides))
+    for line in lines:
+        say(line)
+    print_tables(make_tables(make_records(scored), TABLE_METRICS))
+    say(f"run folder: {scored.path}")
+    say("next:")
+    say(f"  mmbench report {shlex.quote(str(scored.path))} --format latex --output table.tex")

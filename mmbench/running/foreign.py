@@ -33,7 +33,6 @@ from mmbench.running.plan import Plan, describe, describe_problems
 from mmbench.running.provenance import provenance
 from mmbench.running.store import CEILING, Cell, RunFolder
 
-Say = Callable[[str], None]
 NAME = re.compile(r"\w(?:[\w .()-]{0,62}[\w.)])?")
 
 
@@ -73,11 +72,10 @@ def score(
     name: str,
     first_seed: int,
     registry: Registry,
-    say: Say,
     *,
     allow_partial: bool = False,
     force: bool = False,
-) -> RunFolder:
+) -> tuple[RunFolder, list[str]]:
     """Store each file's predictions as the cells of method ``name`` at the seeds ``first_seed``, ``first_seed`` + 1 …
 
     Args:
@@ -86,12 +84,11 @@ def score(
         name: see :func:`check_name`.
         first_seed: of the first file.
         registry: to know which names are taken.
-        say: takes a line for the user.
         allow_partial: score the answered rows of files that do not answer all, in a run of its own.
         force: replace cells of the same name that came from another file.
 
     Returns:
-        the run's folder.
+        the run's folder, and lines on what was scored that the user should know.
 
     Raises:
         UsageError: a file that is not sound, answers that are missing, a name that is taken.
@@ -101,6 +98,7 @@ def score(
     concepts = [c for c in plan.dataset.concepts if c.name in plan.config.concepts]
     read = [read_answer_file(path) for path in files]
     matched = [match_answers(file, plan.dataset, concepts) for file in read]
+    lines: list[str] = []
     bad = unreadable(plan)
     posed = pose(plan, bad, None)
     _check_same(plan, posed)
@@ -110,7 +108,7 @@ def score(
         if not allow_partial:
             raise UsageError(missing_line(read, asked, covered, plan.dataset))
         plan = partial_plan(plan, covered, asked)
-        say(plan.overrides[-1])
+        lines.append(plan.overrides[-1])
         posed = pose(plan, bad, covered)
         _check_same(plan, posed)
     cells = [
@@ -125,9 +123,8 @@ def score(
         place = {"problem": cell.problem, "method": cell.method, "seed": cell.seed}
         plan.folder.write_cell(cell, {**place, **record, **source}, write)
     for file, found in zip(read, matched, strict=True):
-        for line in _remarks(plan, file, found, posed):
-            say(f"{file.path}: {line}")
-    return plan.folder
+        lines += [f"{file.path}: {line}" for line in _remarks(plan, file, found, posed)]
+    return plan.folder, lines
 
 
 def _check_same(plan: Plan, posed: Sequence[Posed]) -> None:
@@ -236,9 +233,10 @@ def _remarks(plan: Plan, file: AnswerFile, found: Matched, posed: Sequence[Posed
     used = np.logical_or.reduce([np.isin(problem.split, ("val", "test")) for problem in posed])
     if surplus := int((found.rows & ~used).sum()):
         lines.append(f"{surplus:,} of {len(file.rows):,} rows are neither test nor val rows here: not used")
+    tested_somewhere = np.logical_or.reduce([problem.split == "test" for problem in posed])
     for problem in posed:
         val, answered = problem.val(found)
-        if (found.rows & val).any() and (val != answered).any():
+        if (found.rows & val & ~tested_somewhere).any() and (val != answered).any():
             lines.append(
                 f"{answered.sum():,} of {val.sum():,} val rows of {problem.problem.name} have answers: val is left out"
             )

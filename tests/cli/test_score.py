@@ -376,6 +376,8 @@ def test_a_malformed_file_ends_with_one_line_and_stores_nothing(mmbench, tmp_pat
     done = mmbench(*SCORE, name)
     assert done.code == 2
     assert name in done.complaint
+    assert done.err == f"{done.complaint}\n"
+    assert done.out == ""
     assert done.complaint.isprintable()
     assert len(done.complaint) < 600
     assert not runs()
