@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from mmbench import __version__
-from mmbench.cli import check, compare, info, init_card, listing, report, run
+from mmbench.cli import check, compare, data, info, init_card, listing, report, run, score
 from mmbench.errors import MmbenchError
 
 INTERRUPTED = 130
@@ -28,9 +28,9 @@ app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
-data = typer.Typer(help="The data of tasks.", no_args_is_help=True)
-data.command("init-card")(init_card.init_card)
-app.add_typer(data, name="data")
+app.command("score")(score.score)
+app.add_typer(data.app, name="data")
+data.app.command("init-card")(init_card.init_card)
 
 
 def _version(value: bool) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmbench.errors import unknown
-from mmbench.evaluation.decisions import decide
+from mmbench.evaluation.decisions import answered, decide
 from mmbench.evaluation.predictions import Predictions
 
 METRIC_VERSION = 1
@@ -71,7 +71,7 @@ def row_counts(predictions: Predictions, thresholds: Array | None = None) -> Arr
     """What the decision metrics need of each row, (n, 3 K + 2): true positives, false positives, false negatives by
     label, whether the row is right in every label, and 1."""
     decided, truth = decide(predictions, thresholds), predictions.truth
-    right = (decided == truth).all(axis=1)
+    right = (decided == truth).all(axis=1) & answered(predictions)
     parts = [decided & truth, decided & ~truth, ~decided & truth, right[:, None], np.ones_like(right)[:, None]]
     return np.concatenate(parts, axis=1).astype(np.float64)
 

@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from mmbench.contracts import Concept
-from mmbench.evaluation.decisions import decide, tune_thresholds
+from mmbench.evaluation.decisions import NO_ANSWER, decide, tune_thresholds
+from mmbench.evaluation.metrics import compute, per_label
 from mmbench.evaluation.predictions import Predictions
 
 
@@ -54,3 +55,27 @@ def test_a_threshold_moves_where_that_is_better():
 
 def test_exclusive_concepts_have_no_threshold():
     assert tune_thresholds(predictions(np.eye(3), np.eye(3), "exclusive")) is None
+
+
+@pytest.mark.parametrize("true_label", range(3))
+def test_a_row_without_an_answer_is_wrong_whatever_the_truth_and_no_label_s_false_positive(true_label):
+    scores = [[NO_ANSWER] * 3, [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0, 0, 1]]
+    p = predictions(scores, np.eye(3)[[true_label, 0, 1, 2]], "exclusive")
+    assert decide(p).astype(int).tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert compute(p)["accuracy"].value == 0.75
+    assert compute(p)["hamming_single"].value == 0.25
+    labels = per_label(p)
+    assert [labels[name]["precision"] for name in "abc"] == [1, 1, 1]
+    assert [labels[name]["recall"] for name in "abc"] == [0.5 if j == true_label else 1 for j in range(3)]
+
+
+def test_a_multilabel_row_without_an_answer_is_wrong_even_where_no_label_holds():
+    p = predictions([[NO_ANSWER] * 2, [0, 0], [1, 0]], [[0, 0], [0, 0], [1, 0]])
+    assert not decide(p)[0].any()
+    assert compute(p)["accuracy"].value == pytest.approx(2 / 3)
+
+
+def test_no_threshold_reaches_a_row_without_an_answer():
+    p = predictions([[NO_ANSWER], [0.2], [0.1]], [[1], [1], [1]])
+    assert tune_thresholds(p).tolist() == [0.1]
+    assert decide(p, tune_thresholds(p))[:, 0].tolist() == [False, True, True]
