@@ -175,8 +175,8 @@ def _parquet(raw: bytes) -> list[Fields]:
         _refuse("needs pyarrow to be read: python -m pip install pyarrow, or save it as CSV or JSONL")
     try:
         rows: list[Fields] = pyarrow.parquet.read_table(pyarrow.BufferReader(raw)).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        _refuse(f"is not Parquet: {str(error).splitlines()[0]}")
+    except (pyarrow.ArrowException, OSError, ValueError):
+        _refuse("is not Parquet, or damaged: write it again")
     return rows
 
 

@@ -25,6 +25,7 @@ from mmbench.running.answer_files import ANSWER_FIELD, AnswerFile, first, shown
 
 EXPORTED = ("group", "text", "media", "concepts")  # what an exported row has beside its id
 AROUND = " \t\r\n\"'`“”‘’«»*"
+SAID = 3  # kinds of mistakes that one line holds
 SEPARATORS = re.compile(r"[|;,]")
 
 
@@ -82,7 +83,8 @@ def match_answers(file: AnswerFile, dataset: Dataset, concepts: Sequence[Concept
         expected = " or ".join(f"{c.name}, {c.name}/{c.labels[0]} …" for c in concepts[:2])
         wrong.append(f"no answers: expected fields {expected}, found {first(fields)}")
     if wrong:
-        raise UsageError(f"{file.path}: {'; '.join(wrong)}")
+        more = f"; and {len(wrong) - SAID} more of the kind" if len(wrong) > SAID else ""
+        raise UsageError(f"{file.path}: {'; '.join(wrong[:SAID])}{more}")
     rows = np.zeros(len(dataset.ids), dtype=np.bool_)
     rows[places] = True
     return Matched(answers, tuple(ignored), rows)
@@ -228,7 +230,7 @@ class _Reader:
         for label, column in columns.items():
             number = _number(value[label])
             if number is None:
-                self.bad.append(f"{shown(sample)} gives {label} {shown(value[label])}")
+                self.bad.append(f"{shown(sample)} gives {shown(label)} {shown(value[label])}")
             elif column is not None:
                 scores[column] = number
         if self.concept.kind == "exclusive" and not scores.any():
@@ -236,26 +238,19 @@ class _Reader:
         return scores
 
     def complaints(self) -> list[str]:
-        """What no row may have, counted."""
-        name, found = self.concept.name, []
+        """What no row may have, counted; of what follows from one mistake only the mistake."""
+        name, expected = self.concept.name, f"(expected {', '.join(self.columns)})"
         if self.unknown:
-            found.append(
-                f"{len(self.unknown)} labels of {name} are unknown: {first(self.unknown)} "
-                f"(expected {', '.join(self.columns)})"
-            )
-        elif self.incomplete:
-            found.append(
-                f"{len(self.incomplete)} rows do not score every label of {name} once: {first(self.incomplete)} "
-                f"(expected {', '.join(self.columns)})"
-            )
+            return [f"{len(self.unknown)} labels of {name} are unknown: {first(self.unknown)} {expected}"]
+        if self.incomplete:
+            rows = f"{len(self.incomplete)} rows do not score every label of {name} once"
+            return [f"{rows}: {first(self.incomplete)} {expected}"]
         if self.bad:
-            found.append(
-                f"{len(self.bad)} scores of {name} are no finite numbers in [0, 1]: {'; '.join(self.bad[:3])}"
-                + "; …" * (len(self.bad) > 3)
-            )
+            shown_first = "; ".join(self.bad[:3]) + "; …" * (len(self.bad) > 3)
+            return [f"{len(self.bad)} scores of {name} are no finite numbers in [0, 1]: {shown_first}"]
         if self.hard and self.soft:
-            found.append(f"{name} has {self.hard} answers as labels and {self.soft} as scores: give one kind")
-        return found
+            return [f"{name} has {self.hard} answers as labels and {self.soft} as scores: give one kind"]
+        return []
 
 
 def _number(value: Any) -> float | None:

@@ -98,6 +98,27 @@ def test_a_protocol_with_several_problems_asks_a_row_for_what_it_is_tested_on(mm
     assert values(run, "o") == {(p.name, p.concepts[0]): 1 for p in plan.dataset.problems}
 
 
+def test_one_file_answers_every_problem_and_a_problem_without_answers_is_no_part_of_a_partial_run(mmbench, tmp_path):
+    options = ("crisismmd", "--protocol", "event")
+    assert mmbench("data", "export", *options, "--output", "c.jsonl").code == 0
+    rows, plan = exported(tmp_path / "c.jsonl"), planned("crisismmd", protocol="event")
+    true = truth(plan)
+    write(tmp_path / "a.jsonl", [row | true[row["id"]] for row in rows])
+    done = mmbench("score", *options, "--name", "o", "--predictions", "a.jsonl")
+    assert done.code == 0, done.err
+    (run,) = runs()
+    concepts = [c.name for c in plan.dataset.concepts]
+    assert values(run, "o", "accuracy") == {(p.name, c): 1 for p in plan.dataset.problems for c in concepts}
+    lost, *kept = plan.dataset.problems
+    without = set(plan.dataset.ids[lost.split == "test"].tolist())
+    write(tmp_path / "b.jsonl", [row | true[row["id"]] for row in rows if row["id"] not in without])
+    assert mmbench("score", *options, "--name", "o", "--predictions", "b.jsonl", "--allow-partial").code == 0
+    (partial,) = (other for other in runs() if other != run)
+    assert values(partial, "o", "accuracy") == {(p.name, c): 1 for p in kept for c in concepts}
+    whole = {p["name"]: p["concepts"] for p in run.info()["problems"]}
+    assert {p["name"]: p["concepts"] for p in partial.info()["problems"]} == {p.name: whole[p.name] for p in kept}
+
+
 @pytest.mark.parametrize("task", ["digits", "crisismmd"])
 def test_true_answers_to_an_export_score_one(mmbench, tmp_path, task):
     done = mmbench("data", "export", task, "--output", "rows.jsonl")
