@@ -16,6 +16,7 @@ from typing import Any
 from mmbench.errors import UsageError, unknown
 
 Cell = str | list[str] | None
+LONGEST_FIELD = 2**24  # characters; Python's own limit is short of a long text
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -95,7 +96,7 @@ def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[
 
     if len(separator) != 1 or separator in '"\r\n':
         raise UsageError(f"{path}: separator {separator!r}: expected one character such as ';'")
-    csv.field_size_limit(2**24)
+    limit = csv.field_size_limit(LONGEST_FIELD)
     with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="") as file:
         try:
             if quotes:
@@ -118,6 +119,8 @@ def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[
                 rows.append(fields)
         except csv.Error as error:
             raise UsageError(f"{path}: line {reader.line_num}: {error}") from None
+        finally:
+            csv.field_size_limit(limit)
     return {name: [row[place] or None for row in rows] for place, name in enumerate(header)}
 
 

@@ -27,6 +27,7 @@ from mmbench.running.store import CEILING
 Record = dict[str, Any]
 REPLICATES = 10_000
 RANKING_REPLICATES = 1_000
+RANKED = ("average_precision", "roc_auc")  # of a label; they need scores
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def concept_records(
             record = base | {"label": "", "metric": metric} | _summary([v.value for v in by_seed])
             record["n_labels_used"] = by_seed[0].n_labels_used
             spread = replicates.get(row.method, {}).get(metric)
-            bounds = None if spread is None else interval(spread)
+            bounds = None if spread is None or record["mean"] is None else interval(spread)
             record["ci_low"], record["ci_high"] = bounds or (None, None)
             if paired[row.method] and spread is not None and reference is not None:
                 difference = spread - replicates[reference][metric]
@@ -224,8 +225,11 @@ def _difference(
 
 def _label_records(base: Record, concept: Concept, row: Row) -> list[Record]:
     tables = [per_label(predictions, thresholds) for predictions, thresholds in row.cells]
+    hard = any(concept.name in result.get("hard", ()) for result in row.results)
     return [
-        base | {"label": label, "metric": metric} | _summary([table[label][metric] for table in tables])
+        base
+        | {"label": label, "metric": metric}
+        | _summary([None if hard and metric in RANKED else table[label][metric] for table in tables])
         for label in concept.labels
         for metric in LABEL_METRICS
     ]

@@ -21,7 +21,7 @@ from mmbench import evaluation
 from mmbench.contracts import Concept
 from mmbench.errors import UsageError, unknown
 from mmbench.evaluation.decisions import tune_thresholds
-from mmbench.evaluation.metrics import MetricValue, compute
+from mmbench.evaluation.metrics import METRICS, MetricValue, compute
 from mmbench.evaluation.predictions import Predictions, read_predictions
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
@@ -171,17 +171,38 @@ def _provenance_notes(done: Done) -> list[str]:
         for method, cells in by_method.items():
             for result in (stored.result for stored in cells):
                 plugins[method].add(", ".join(f"{k} {v}" for k, v in sorted(result.get("plugins", {}).items())))
-                states[json.dumps([result.get("source"), result.get("versions")])].add(method)
+                if not result.get("foreign"):
+                    states[json.dumps([result.get("source"), result.get("versions")])].add(method)
     notes = [
         f"{method} uses plug-ins that are not mmbench's: {' or '.join(sorted(found - {''}))}"
         for method, found in plugins.items()
         if found - {""}
     ]
+    for by_method in done.values():
+        for method, cells in by_method.items():
+            notes += [_foreign_note(method, stored.result) for stored in cells if stored.result.get("foreign")]
     if len(states) > 1:
         notes.append(
             f"rows come from {len(states)} states of mmbench or its libraries; `mmbench run --force` renews them"
         )
     return notes
+
+
+def _foreign_note(method: str, result: dict[str, Any]) -> str:
+    """Where a row's predictions come from, and what of them could not be used as given."""
+    note = f"{method}: predictions of {result['file']['name']}, not trained here"
+    unread = ", ".join(f"{count:,} of {name}" for name, count in result["unparsed"].items() if count)
+    note += f"; answers that cannot be read count as wrong: {unread}" if unread else ""
+    hard = ", ".join(result["hard"])
+    return note + (f"; labels, not scores, of {hard}: nothing that needs scores" if hard else "")
+
+
+def _values(predictions: Predictions, thresholds: NDArray[np.float64] | None, hard: bool) -> dict[str, MetricValue]:
+    """Every metric; of ``hard`` labels, which rank nothing, none that needs scores."""
+    values = compute(predictions, thresholds)
+    if hard:
+        values |= {name: MetricValue(None, 0) for name, metric in METRICS.items() if metric.needs == "scores"}
+    return values
 
 
 def _order(present: set[str], suite: Sequence[str]) -> list[str]:
@@ -209,7 +230,7 @@ def _read(
                 thresholds = tune_thresholds(val[name]) if tuned else None
                 twin = computed.get((name, result.get("same_as_seed", -1)))
                 if twin is None or not np.array_equal(twin[0].scores, predictions.scores):
-                    twin = (predictions, compute(predictions, thresholds))
+                    twin = (predictions, _values(predictions, thresholds, name in result.get("hard", ())))
                 computed[name, cell.seed] = twin
                 found[name].append((predictions, thresholds))
                 values[name].append(twin[1])

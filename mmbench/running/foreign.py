@@ -250,5 +250,5 @@ def _remarks(plan: Plan, file: AnswerFile, found: Matched, posed: Sequence[Posed
         if matched := int((given.normalised & tested).sum()):
             lines.append(f"{matched:,} answers to {name} were matched but for case, space, quotes or a final period")
     if hard := [name for name, given in found.answers.items() if given.hard]:
-        lines.append(f"labels, not scores, of {', '.join(hard)}: map and roc_auc there are those of hard decisions")
+        lines.append(f"labels, not scores, of {', '.join(hard)}: map and roc_auc need scores and are left out")
     return lines

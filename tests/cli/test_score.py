@@ -129,7 +129,7 @@ def test_true_answers_to_an_export_score_one(mmbench, tmp_path, task):
     done = mmbench("score", task, "--predictions", "a.jsonl", "--name", "oracle (2026)")
     assert done.code == 0, done.err
     assert "oracle (2026)" in done.out
-    assert "map and roc_auc there are those of hard decisions" in done.err
+    assert "map and roc_auc need scores and are left out" in done.err
     (run,) = runs()
     for metric, best in (("macro_f1", 1), ("accuracy", 1), ("hamming", 0)):
         assert set(values(run, "oracle (2026)", metric).values()) == {best}

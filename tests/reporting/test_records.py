@@ -487,3 +487,23 @@ def test_the_detectable_difference_grows_with_the_family(run):
     assert record["family"] == "4 comparisons with ours+dmtl on macro_f1"
     half = (record["delta_high"] - record["delta_low"]) / 2
     assert record["mde"] == pytest.approx(half / 1.96 * (2.4977 + 0.8416), rel=0.15)
+
+
+def test_labels_that_are_no_scores_rank_nothing(add, few):
+    foreign = {
+        "foreign": True, "hard": ["sort"], "unparsed": {"sort": 7, "many": 0}, "timings": {}, "parameters": None,
+        "file": {"name": "answers.csv"},
+    }  # fmt: skip
+    for seed in range(2):
+        add("ours+dmtl", seed, scores_of(0.8, seed))
+        folder = add("model-x", seed, scores_of(0.7, seed), **foreign)
+    folder.write_info(run_info())
+    found = make_records(folder)
+    for metric in ("map", "map_strict", "roc_auc"):
+        record = one(found, "model-x", metric)
+        assert record["mean"] is record["ci_low"] is record["delta"] is None
+        assert one(found, "model-x", metric, "many")["mean"] is not None
+    assert one(found, "model-x", "average_precision", label="a")["mean"] is None
+    assert one(found, "model-x", "f1", label="a")["mean"] is not None
+    assert found.remarks[0].startswith("model-x: predictions of answers.csv, not trained here")
+    assert "count as wrong: 7 of sort" in found.remarks[0]
