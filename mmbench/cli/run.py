@@ -9,6 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmbench.cli.selecting import (
+    BadImages,
+    Concepts,
+    Config,
+    Data,
+    Labels,
+    MissingImages,
+    Modalities,
+    Plugin,
+    Protocol,
+    RequireData,
+    Set,
+    SplitSeed,
+)
+
 if TYPE_CHECKING:
     from mmbench.config import Settings
     from mmbench.plugins import Registry
@@ -24,28 +39,28 @@ def run(
     method: Annotated[
         list[str] | None, typer.Option("--method", help="A method, a comma list, a glob such as '*+equal', or all.")
     ] = None,
-    protocol: Annotated[str | None, typer.Option(help="The task's protocol; its first one by default.")] = None,
-    concepts: Annotated[str | None, typer.Option(help="Only these concepts (a,b).")] = None,
-    modalities: Annotated[str | None, typer.Option(help="Only these modalities (a,b).")] = None,
+    protocol: Protocol = None,
+    concepts: Concepts = None,
+    modalities: Modalities = None,
     seeds: Annotated[str | None, typer.Option(help="How many seeds (5 is 0…4), or which (0,7 or 3,).")] = None,
-    data: Annotated[Path | None, typer.Option(help="The data set's root folder.")] = None,
+    data: Data = None,
     encoders: Annotated[str | None, typer.Option(help="text=tfidf-svd,image=hf:NAME: encoders by modality.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where runs are stored.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; energy is measured with one.")] = None,
     backend: Annotated[str, typer.Option(help="Where cells run: local.")] = "local",
     device: Annotated[str, typer.Option(help="The device to train on: cpu.")] = "cpu",
     epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs a network gets.")] = None,
-    labels: Annotated[str | None, typer.Option(help="The task's label mode.")] = None,
+    labels: Labels = None,
     split: Annotated[str | None, typer.Option(help="Another split than the protocol's.")] = None,
-    split_seed: Annotated[int | None, typer.Option(min=0, help="The seed of a drawn split.")] = None,
-    missing_images: Annotated[str | None, typer.Option(help="drop, mask or error.")] = None,
-    bad_images: Annotated[str | None, typer.Option(help="drop or error.")] = None,
-    config: Annotated[str | None, typer.Option(help="A settings file (TOML), or a shipped preset: mt25.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting.")] = None,
-    plugin: Annotated[list[Path] | None, typer.Option(help="A plug-in file to use.")] = None,
+    split_seed: SplitSeed = None,
+    missing_images: MissingImages = None,
+    bad_images: BadImages = None,
+    config: Config = None,
+    set_: Set = None,
+    plugin: Plugin = None,
     force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
     no_energy: Annotated[bool, typer.Option("--no-energy", help="Do not measure energy.")] = False,
-    require_data: Annotated[bool, typer.Option("--require-data", help="Refuse the generated sample.")] = False,
+    require_data: RequireData = False,
 ) -> int:
     """Train and evaluate methods on a task, then print the comparison."""
     from mmbench.config import Settings, find_settings, merge, parse_assignments, read_settings

@@ -48,6 +48,8 @@ def published_tables(collection: Collection) -> list[Table]:
     task, protocol = info["task"]["name"], info["protocol"]["name"]
     if info["task"]["generated"]:
         raise NotComparableError(f"{info['task']['title']}: no published number stands beside generated data")
+    if info["protocol"]["warning"].startswith("PARTIAL"):
+        raise NotComparableError("no published number stands beside a part of a test set")
     claims = read_claims(task, protocol)
     concepts = dict.fromkeys(record["concept"] for record in collection.records)
     if not any(claim["concept"] in concepts for claim in claims):

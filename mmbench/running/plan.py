@@ -203,6 +203,11 @@ def _missing(
             todo.append(cell)
             continue
         stored = folder.result(cell)
+        if stored is not None and stored.get("foreign"):
+            raise UsageError(
+                f"{cell} holds predictions that were scored under that name: remove {folder.cell_path(cell)}, "
+                "or name the methods to run without it"
+            )
         if stored is not None and stored.get("plugins", {}) != plugin_digests(methods[cell.method], registry):
             changed.add(cell.method)
             todo.append(cell)

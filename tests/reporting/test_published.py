@@ -26,10 +26,10 @@ def record(method, metric, mean, concept="informative", delta=None) -> dict:
     }  # fmt: skip
 
 
-def collection(protocol="mt25", task="crisismmd", generated=False, concept="informative") -> Collection:
+def collection(protocol="mt25", task="crisismmd", generated=False, concept="informative", warning="") -> Collection:
     info = {
         "task": {"name": task, "title": "Toy", "generated": generated, "group": "tweet"},
-        "protocol": {"name": protocol, "primary_metric": "macro_f1"},
+        "protocol": {"name": protocol, "primary_metric": "macro_f1", "warning": warning},
     }
     records = [
         record("igfn+dmtl", "macro_f1", 0.7, concept), record("igfn+equal", "macro_f1", 0.6, concept, -0.1),
@@ -95,6 +95,7 @@ def test_agreed_has_its_own_claims_and_no_gain_is_made_up():
     ({"generated": True}, "no published number stands beside generated data"),
     ({"protocol": "event"}, "no published number is known for task crisismmd under protocol event"),
     ({"task": "digits", "protocol": "default"}, "no published number is known for task digits"),
+    ({"warning": "PARTIAL: 7 of 955"}, "no published number stands beside a part of a test set"),
     ({"concept": "other"}, "no published number is known"),
 ])  # fmt: skip
 def test_where_nothing_is_comparable_that_is_said(changes, said):
