@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,17 @@ Array = NDArray[np.float64]
 FEWEST_CROSSED_SEEDS = 5
 CHUNK_ENTRIES = 4_000_000
 RANKING_ENTRIES = 25_000  # what a ranking touches many times over stays in the processor's cache
+
+
+class Replicates(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
+    """Bootstrap replicates, (replicates,) float64: an array that says what it is, and stays so under arithmetic.
+
+    Replicates are draws given the data, and as many as one likes: no test may count them as observations.
+    """
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        """A mean of replicates is a number, not replicates."""
+        return array[()] if array.ndim == 0 else super().__array_wrap__(array, context, return_scalar)
 
 
 @dataclass(frozen=True)
@@ -147,7 +159,9 @@ def _over_seeds(
     result = []
     for number, cells in enumerate(methods):
         used = [place.get((number, s), place[number, 0]) for s in range(len(cells))]
-        result.append({name: (values[:, used] * shares).sum(axis=1) for name, values in collected.items()})
+        result.append(
+            {name: (values[:, used] * shares).sum(axis=1).view(Replicates) for name, values in collected.items()}
+        )
     return result
 
 
@@ -156,7 +170,7 @@ def interval(replicates: Array, level: float = 0.95) -> tuple[float, float] | No
     if len(replicates) == 0 or np.isnan(replicates).any():
         return None
     tail = (1 - level) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail])
+    low, high = np.quantile(np.asarray(replicates), [tail, 1 - tail])
     return float(low), float(high)
 
 
