@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.evaluation.bootstrap import CHUNK_ENTRIES, RANKING_ENTRIES, Array
+from mmbench.evaluation.bootstrap import CHUNK_ENTRIES, RANKING_ENTRIES, Array, Cells, counts_by_group
 from mmbench.evaluation.metrics import METRICS, from_counts, from_rankings, rank, row_counts
-from mmbench.evaluation.predictions import Predictions
 from mmbench.evaluation.significance import Test
 
-Cells = Sequence[tuple[Predictions, Array | None]]
 ROUNDING = 1e-12  # two flips that give the same difference may differ in its last bits
 
 
@@ -82,15 +80,11 @@ def _flips(n_groups: int, moved: NDArray[np.int64], n_flips: int | None, step: i
 
 def _decided(first: Cells, second: Cells, groups: NDArray[np.int64], metric: str) -> Callable[[Array], Array]:
     """Kept groups (R, n_groups) -> difference (R,), by sums of counts."""
-    tables = []
-    for cells in (first, second):
-        by_group = np.zeros((int(groups.max()) + 1, len(cells), 3 * cells[0][0].truth.shape[1] + 2))
-        for place, (predictions, thresholds) in enumerate(cells):
-            np.add.at(by_group[:, place], groups, row_counts(predictions, thresholds))
-        tables.append(by_group)
+    n_groups = int(groups.max()) + 1
+    tables = [np.stack([counts_by_group(*cell, groups, n_groups) for cell in cells], 1) for cells in (first, second)]
     shape = tables[0].shape[1:]
     exclusive = first[0][0].concept.kind == "exclusive"
-    apart = (tables[0] - tables[1]).reshape(len(tables[0]), -1)
+    apart = (tables[0] - tables[1]).reshape(n_groups, -1)
     sums = [table.sum(axis=0) for table in tables]
 
     def difference(kept: Array) -> Array:
