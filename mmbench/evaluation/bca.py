@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from mmbench.evaluation.bootstrap import CHUNK_ENTRIES, RANKING_ENTRIES, Array, Cells, counts_by_group, interval
+from mmbench.evaluation.bootstrap import RANKING_ENTRIES, Array, Cells, counts_by_group, interval
 from mmbench.evaluation.metrics import METRICS, from_counts, from_rankings, rankings_of
 
 LEFT_OUT = 1_000  # rankings are made anew for every group left out: above so many, groups are left out in blocks
@@ -64,27 +64,30 @@ def bca(replicates: Array, value: float, jackknives: Sequence[Array], level: flo
     return Bounds(float(low), float(high), "BCa")
 
 
-def jackknife(cells: Cells, groups: NDArray[np.int64], n_groups: int) -> dict[str, Array]:
-    """Every metric's mean over a method's seeds with one group left out: (n_groups,), nan where it is not defined.
+def jackknife(cells: Cells, groups: NDArray[np.int64], n_groups: int, metrics: Collection[str]) -> dict[str, Array]:
+    """The mean over a method's seeds with one group left out, by metric (n_groups,); nan where it is not defined.
 
     Above 1,000 groups the score metrics leave out one of 1,000 blocks of groups at a time, (1000,): the acceleration
     is an average over groups, and a block's is the same in expectation.
     """
-    truth, exclusive = cells[0][0].truth, cells[0][0].concept.kind == "exclusive"
-    step = max(1, CHUNK_ENTRIES // (3 * truth.shape[1] + 2))
+    family = {needs: [m for m in metrics if METRICS[m].needs == needs] for needs in ("decisions", "scores")}
     by_cell: list[dict[str, Array]] = []
     for predictions, thresholds in cells:
-        table = counts_by_group(predictions, thresholds, groups, n_groups)
-        parts = [from_counts(table.sum(0) - table[i : i + step], exclusive) for i in range(0, n_groups, step)]
-        values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        rankings, blocks = rankings_of(predictions), groups % LEFT_OUT
-        n_blocks, step_ = min(n_groups, LEFT_OUT), max(1, RANKING_ENTRIES // max(len(groups), 1))
-        ranked = [
-            from_rankings(rankings, (blocks != np.arange(i, min(i + step_, n_blocks))[:, None]).astype(np.float64))
-            for i in range(0, n_blocks, step_)
-        ]
-        by_cell.append(values | {name: np.concatenate([part[name] for part in ranked]) for name in ranked[0]})
-    return {name: np.mean([values[name] for values in by_cell], axis=0) for name in METRICS}
+        found: dict[str, Array] = {}
+        if family["decisions"]:
+            table = counts_by_group(predictions, thresholds, groups, n_groups)
+            values = from_counts(table.sum(axis=0) - table, predictions.concept.kind == "exclusive")
+            found |= {m: values[m] for m in family["decisions"]}
+        if family["scores"]:
+            rankings, blocks, n_blocks = rankings_of(predictions), groups % LEFT_OUT, min(n_groups, LEFT_OUT)
+            step = max(1, RANKING_ENTRIES // max(len(groups), 1))
+            parts = [
+                from_rankings(rankings, (blocks != np.arange(i, min(i + step, n_blocks))[:, None]).astype(np.float64))
+                for i in range(0, n_blocks, step)
+            ]
+            found |= {m: np.concatenate([part[m] for part in parts]) for m in family["scores"]}
+        by_cell.append(found)
+    return {m: np.mean([found[m] for found in by_cell], axis=0) for m in metrics}
 
 
 def without_each_seed(values: Array) -> Array:
