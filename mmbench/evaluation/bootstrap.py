@@ -17,8 +17,13 @@ from mmbench.evaluation.metrics import METRICS, from_counts, from_rankings, rank
 from mmbench.evaluation.predictions import Predictions
 
 Array = NDArray[np.float64]
+Cell = tuple[Predictions, Array | None]  # with the thresholds of its decisions
+Cells = Sequence[Cell]
 FEWEST_CROSSED_SEEDS = 5
+FEWEST_POSITIVE_GROUPS = 50
 CHUNK_ENTRIES = 4_000_000
+BLOCK_ENTRIES = 64_000_000
+PRODUCT_ENTRIES = 8_000_000
 RANKING_ENTRIES = 25_000  # what a ranking touches many times over stays in the processor's cache
 
 
@@ -84,9 +89,7 @@ def _multiplicities(drawn: NDArray[np.integer], size: int) -> Array:
     return counts.reshape(len(drawn), size).astype(np.float64)
 
 
-def decision_replicates(
-    methods: Sequence[Sequence[tuple[Predictions, Array | None]]], groups: NDArray[np.int64], draws: Draws
-) -> list[dict[str, Array]]:
+def decision_replicates(methods: Sequence[Cells], groups: NDArray[np.int64], draws: Draws) -> list[dict[str, Array]]:
     """The decision metrics of each method in each replicate.
 
     Args:
@@ -97,45 +100,112 @@ def decision_replicates(
     Returns:
         by method, metric -> (replicates,).
     """
-    distinct, sums = _distinct_cells(methods), []
-    for predictions, thresholds in distinct.values():
-        by_group = np.zeros((draws.n_groups, 3 * predictions.truth.shape[1] + 2))
-        np.add.at(by_group, groups, row_counts(predictions, thresholds))
-        sums.append(by_group)
-    width = sums[0].shape[1]
-    table = np.concatenate(sums, axis=1)
+    return [_over_seeds(values, draws) for values in decisions_by_seed(methods, groups, draws)]
+
+
+def ranking_replicates(methods: Sequence[Cells], groups: NDArray[np.int64], draws: Draws) -> list[dict[str, Array]]:
+    """The score metrics of each method in each replicate; see :func:`decision_replicates`."""
+    return [_over_seeds(values, draws) for values in rankings_by_seed(methods, groups, draws)]
+
+
+def decisions_by_seed(methods: Sequence[Cells], groups: NDArray[np.int64], draws: Draws) -> list[dict[str, Array]]:
+    """The decision metrics of each method at each seed on the drawn groups, no seeds drawn: (replicates, seeds)."""
+    distinct = _distinct_cells(methods)
+    width = 3 * methods[0][0][0].truth.shape[1] + 2
+    largest = int(np.bincount(groups).max(initial=0))
+    table = np.empty((draws.n_groups, len(distinct) * width), dtype=np.min_scalar_type(largest))
+    for column, cell in enumerate(distinct.values()):
+        table[:, column * width : (column + 1) * width] = counts_by_group(*cell, groups, draws.n_groups)
     exclusive = methods[0][0][0].concept.kind == "exclusive"
     collected: dict[str, Array] = {}
-    for rows, weights in draws.groups():
-        values = from_counts((weights @ table).reshape(len(weights), len(sums), width), exclusive)
-        for name, value in values.items():
-            collected.setdefault(name, np.empty((draws.n_replicates, len(sums))))[rows] = value
-    return _over_seeds(methods, list(distinct), collected, draws)
+    for rows, drawn in _blocks(draws, table.shape[1]):
+        sums = _product(drawn, table).reshape(len(drawn), len(distinct), width)
+        for name, value in from_counts(sums, exclusive).items():
+            collected.setdefault(name, np.empty((draws.n_replicates, len(distinct))))[rows] = value
+    return _by_method(methods, list(distinct), collected)
 
 
-def ranking_replicates(
-    methods: Sequence[Sequence[tuple[Predictions, Array | None]]], groups: NDArray[np.int64], draws: Draws
-) -> list[dict[str, Array]]:
-    """The score metrics of each method in each replicate; see :func:`decision_replicates`."""
+def rankings_by_seed(methods: Sequence[Cells], groups: NDArray[np.int64], draws: Draws) -> list[dict[str, Array]]:
+    """The score metrics of each method at each seed on the drawn groups, no seeds drawn: (replicates, seeds)."""
     distinct = _distinct_cells(methods)
-    rankings = [rankings_of(predictions) for predictions, _ in distinct.values()]
     collected = {
-        name: np.empty((draws.n_replicates, len(rankings))) for name, m in METRICS.items() if m.needs == "scores"
+        name: np.empty((draws.n_replicates, len(distinct))) for name, m in METRICS.items() if m.needs == "scores"
     }
     small = max(1, RANKING_ENTRIES // max(len(groups), 1))
-    for rows, weights in draws.groups():
-        for start in range(0, len(weights), small):
-            by_row = np.take(weights[start : start + small], groups, axis=1)
-            here = slice(rows.start + start, rows.start + start + len(by_row))
-            for column, ranking in enumerate(rankings):
-                for name, value in from_rankings(ranking, by_row).items():
+    for rows, drawn in _blocks(draws, 1):
+        for column, (predictions, _) in enumerate(distinct.values()):
+            rankings = rankings_of(predictions)  # one cell's at a time: those of all cells may not fit the memory
+            for start in range(0, len(drawn), small):
+                by_row = np.take(drawn[start : start + small], groups, axis=1).astype(np.float64)
+                here = slice(rows.start + start, rows.start + start + len(by_row))
+                for name, value in from_rankings(rankings, by_row).items():
                     collected[name][here, column] = value
-    return _over_seeds(methods, list(distinct), collected, draws)
+    return _by_method(methods, list(distinct), collected)
 
 
-def _distinct_cells(
-    methods: Sequence[Sequence[tuple[Predictions, Array | None]]],
-) -> dict[tuple[int, int], tuple[Predictions, Array | None]]:
+def _blocks(draws: Draws, width: int) -> Iterator[tuple[slice, NDArray[np.uint16]]]:
+    """Which replicates, and (block, groups) uint16 multiplicities: few blocks, of bounded size.
+
+    A block has at most ``BLOCK_ENTRIES``, and ``width`` numbers for each of its replicates ``PRODUCT_ENTRIES``.
+    """
+    step = min(draws.n_replicates, BLOCK_ENTRIES // max(draws.n_groups, 1), PRODUCT_ENTRIES // width)
+    step = max(step, 1)
+    block, filled, start = np.empty((step, draws.n_groups), dtype=np.uint16), 0, 0
+    for _, weights in draws.groups():
+        while len(weights):
+            taken = min(len(weights), step - filled)
+            block[filled : filled + taken] = weights[:taken]
+            weights, filled = weights[taken:], filled + taken
+            if filled == step:
+                yield slice(start, start + step), block
+                start, filled = start + step, 0
+    if filled:
+        yield slice(start, start + filled), block[:filled]
+
+
+def counts_by_group(
+    predictions: Predictions, thresholds: Array | None, groups: NDArray[np.int64], n_groups: int
+) -> Array:
+    """Sums of the rows' counts (:func:`mmbench.evaluation.metrics.row_counts`) by group, (n_groups, 3 K + 2)."""
+    sums = np.zeros((n_groups, 3 * predictions.truth.shape[1] + 2))
+    np.add.at(sums, groups, row_counts(predictions, thresholds))
+    return sums
+
+
+def _product(drawn: NDArray[np.uint16], table: NDArray[np.unsignedinteger]) -> Array:
+    """``drawn @ table``, exact: in single precision where every sum is an integer that it holds."""
+    exact = len(table) * int(table.max(initial=0)) < 2**24
+    kind = np.float32 if exact else np.float64
+    step = max(1, PRODUCT_ENTRIES // max(len(drawn), table.shape[1], 1))
+    sums = np.zeros((len(drawn), table.shape[1]))
+    for start in range(0, len(table), step):
+        sums += drawn[:, start : start + step].astype(kind) @ table[start : start + step].astype(kind)
+    return sums
+
+
+def lost_labels(predictions: Predictions, groups: NDArray[np.int64], draws: Draws) -> float:
+    """The share of replicates that lose a label: its last positive row, or its last negative one.
+
+    Labels that the full sample lacks are not counted. In such replicates the metrics follow their own rules.
+    """
+    truth = predictions.truth
+    table = np.zeros((draws.n_groups, 2 * truth.shape[1]))
+    np.add.at(table, groups, np.concatenate([truth, ~truth], axis=1))
+    table = table[:, table.any(axis=0)]
+    lost = sum(int((weights @ table == 0).any(axis=1).sum()) for _, weights in draws.groups())
+    return lost / draws.n_replicates
+
+
+def rare_labels(predictions: Predictions, fewest: int = FEWEST_POSITIVE_GROUPS) -> dict[str, int]:
+    """The labels with a positive row in fewer than ``fewest`` groups, and in how many: intervals are rough there."""
+    found = {
+        label: len(np.unique(predictions.groups[positive]))
+        for label, positive in zip(predictions.concept.labels, predictions.truth.T, strict=True)
+    }
+    return {label: n for label, n in found.items() if n < fewest}
+
+
+def _distinct_cells(methods: Sequence[Cells]) -> dict[tuple[int, int], Cell]:
     """The cells by (method, place), a deterministic method's equal cells once."""
     distinct = {}
     for number, cells in enumerate(methods):
@@ -145,7 +215,7 @@ def _distinct_cells(
     return distinct
 
 
-def _same(first: tuple[Predictions, Array | None], second: tuple[Predictions, Array | None]) -> bool:
+def _same(first: Cell, second: Cell) -> bool:
     """Whether two cells have equal scores and equal thresholds."""
     thresholds = first[1] is second[1] or (
         first[1] is not None and second[1] is not None and np.array_equal(first[1], second[1])
@@ -153,19 +223,46 @@ def _same(first: tuple[Predictions, Array | None], second: tuple[Predictions, Ar
     return thresholds and np.array_equal(first[0].scores, second[0].scores)
 
 
-def _over_seeds(
-    methods: Sequence[Sequence[object]], columns: list[tuple[int, int]], collected: dict[str, Array], draws: Draws
+def _by_method(
+    methods: Sequence[Cells], columns: list[tuple[int, int]], collected: dict[str, Array]
 ) -> list[dict[str, Array]]:
-    """The mean over the drawn seeds."""
+    """Columns of distinct cells to (replicates, seeds) by method."""
     place = {key: column for column, key in enumerate(columns)}
-    shares = draws.seeds()
-    result = []
+    result: list[dict[str, Array]] = []
     for number, cells in enumerate(methods):
         used = [place.get((number, s), place[number, 0]) for s in range(len(cells))]
-        result.append(
-            {name: (values[:, used] * shares).sum(axis=1).view(Replicates) for name, values in collected.items()}
-        )
+        result.append({name: values[:, used].view(Replicates) for name, values in collected.items()})
     return result
+
+
+def _over_seeds(by_seed: dict[str, Array], draws: Draws) -> dict[str, Array]:
+    """The mean over the drawn seeds."""
+    shares = draws.seeds()
+    return {name: (values * shares).sum(axis=1) for name, values in by_seed.items()}
+
+
+def spread_over_seeds(by_seed: Array, values: Array, seed: int = 0) -> Array:
+    """Replicates of a mean over seeds whose spread is that of new groups and new seeds, each counted once.
+
+    A group replicate of the mean over seeds, plus the seeds' own effect: a t variate with S - 1 degrees of freedom
+    times its estimated standard error. With s² the variance of the seeds' values, that is s²/S less the part that is
+    there only because each seed errs on rows of its own, which the groups' spread holds already. Drawing seeds as the
+    crossed bootstrap does counts that part up to three times, and with few seeds misses the seeds' own tails.
+
+    Args:
+        by_seed: (replicates, S), as :func:`decisions_by_seed` gives, of one method or of a difference of two.
+        values: (S,) the same on the full sample.
+        seed: of the t variates.
+    """
+    mean: Array = by_seed.mean(axis=1)
+    n_seeds = by_seed.shape[1]
+    if n_seeds == 1:
+        return mean
+    of_mean, of_one = mean.var(ddof=1), by_seed.var(axis=0, ddof=1).mean()
+    own_rows = max(0.0, float(of_one - of_mean)) / (n_seeds - 1)
+    error = np.sqrt(max(0.0, float(values.var(ddof=1)) / n_seeds - own_rows))
+    own: Array = error * np.random.default_rng([seed, 1]).standard_t(n_seeds - 1, len(mean))
+    return mean + own
 
 
 def interval(replicates: Array, level: float = 0.95) -> tuple[float, float] | None:

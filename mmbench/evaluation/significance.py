@@ -208,9 +208,11 @@ def friedman(values: Array) -> Test:
     chi2 = float(stats.friedmanchisquare(*values.T).statistic)
     spare = n * (k - 1) - chi2
     smallest = math.exp(-(n - 1) * math.lgamma(k + 1))  # that all data sets rank the methods alike
-    f = (n - 1) * chi2 / spare if spare > 1e-9 else math.inf
-    p = max(float(stats.f.sf(f, k - 1, (k - 1) * (n - 1))), smallest)
-    return replace(test, effect=chi2 / (n * (k - 1)), statistic=f, p=p, smallest_p=smallest)
+    test = replace(test, effect=chi2 / (n * (k - 1)), smallest_p=smallest)
+    if spare < 1e-9:  # in perfect agreement F is infinite, and p that of the agreement
+        return replace(test, p=smallest)
+    f = (n - 1) * chi2 / spare
+    return replace(test, statistic=f, p=max(float(stats.f.sf(f, k - 1, (k - 1) * (n - 1))), smallest))
 
 
 def superiority(first: Array, second: Array, higher_is_better: bool = True) -> Test:

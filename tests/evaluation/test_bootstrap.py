@@ -14,11 +14,17 @@ from mmbench.contracts import Concept
 from mmbench.evaluation import bootstrap
 from mmbench.evaluation.bootstrap import (
     Draws,
+    Replicates,
     decision_replicates,
+    decisions_by_seed,
     holm,
     interval,
+    lost_labels,
     p_value,
     ranking_replicates,
+    rankings_by_seed,
+    rare_labels,
+    spread_over_seeds,
 )
 from mmbench.evaluation.metrics import METRICS
 from mmbench.evaluation.predictions import Predictions
@@ -52,9 +58,9 @@ def multiplicities(draws: Draws) -> np.ndarray:
     return np.concatenate([weights for _, weights in draws.groups()]).astype(int)
 
 
-def scikit(truth: np.ndarray, scores: np.ndarray, kind: str) -> dict[str, float]:
+def scikit(truth: np.ndarray, scores: np.ndarray, kind: str, thresholds=0.5) -> dict[str, float]:
     k = truth.shape[1]
-    said = np.eye(k, dtype=int)[scores.argmax(1)] if kind == "exclusive" else (scores >= 0.5).astype(int)
+    said = np.eye(k, dtype=int)[scores.argmax(1)] if kind == "exclusive" else (scores >= thresholds).astype(int)
     zero = {"zero_division": 0}
     right = [bool((t == s).all()) for t, s in zip(truth, said, strict=True)]
     positive = [j for j in range(k) if truth[:, j].any()]
@@ -94,6 +100,22 @@ def test_every_metric_equals_scikit_learn_on_rows_really_repeated(kind, n_seeds)
             assert found[name][r] == pytest.approx(expected, abs=1e-12, nan_ok=True), name
     if kind == "multilabel":
         assert lost  # the draws include resamples that lose a label
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("k", [2, 3, 11])
+def test_every_metric_under_thresholds_equals_scikit_learn(k, ties):
+    p = sample(33, k, "multilabel", 3, ties)
+    thresholds = np.random.default_rng(k).choice([0.0, 0.2, 0.5, 0.7, 1.1], k)
+    draws = Draws(11, 1, 5)
+    groups = np.arange(33) % 11
+    (decided,) = decision_replicates([[(p, thresholds)]], groups, draws)
+    (ranked,) = ranking_replicates([[(p, thresholds)]], groups, draws)
+    for r, drawn in enumerate(multiplicities(draws)):
+        rows = np.arange(33).repeat(drawn[groups])
+        expected = scikit(p.truth[rows].astype(int), p.scores[rows], "multilabel", thresholds)
+        for name, value in (decided | ranked).items():
+            assert value[r] == pytest.approx(expected[name], abs=1e-12, nan_ok=True), name
 
 
 def test_crossed_replicates_from_weights_redrawn_here():
@@ -142,6 +164,8 @@ def test_the_same_bits_for_other_chunks(monkeypatch, entries, k, ties):
     whole = replicates(methods, groups, draws)
     monkeypatch.setattr(bootstrap, "CHUNK_ENTRIES", entries)
     monkeypatch.setattr(bootstrap, "RANKING_ENTRIES", entries // 2)
+    monkeypatch.setattr(bootstrap, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(bootstrap, "PRODUCT_ENTRIES", 3 * entries)
     for first, second in zip(whole, replicates(methods, groups, draws), strict=True):
         for name in METRICS:
             np.testing.assert_array_equal(first[name], second[name], err_msg=name)
@@ -289,3 +313,83 @@ def test_holm_by_the_example():
 def test_holm_equals_statsmodels(seed):
     p = np.round(np.random.default_rng(seed).random(12) ** 3, 2)  # ties too
     assert holm(list(p)) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+def test_replicates_by_seed_are_each_seeds_alone():
+    cells = [[(sample(30, 4, "multilabel", s), None) for s in range(3)]]
+    groups, draws = np.arange(30) // 2, Draws(15, 3, 20)
+    for by_seed, alone in ((decisions_by_seed, decision_replicates), (rankings_by_seed, ranking_replicates)):
+        (found,) = by_seed(cells, groups, draws)
+        for s in range(3):
+            (expected,) = alone([cells[0][s : s + 1]], groups, Draws(15, 1, 20))
+            for name, values in expected.items():
+                np.testing.assert_array_equal(found[name][:, s], values, err_msg=name)
+        for values in found.values():
+            assert isinstance(values, Replicates)
+    assert isinstance(decision_replicates(cells, groups, draws)[0]["macro_f1"], Replicates)
+
+
+def linear(groups: float, seeds: float, both: float, n: int, n_seeds: int, rng) -> np.ndarray:
+    """Values (S, n) of a linear metric whose mean has these variances."""
+    x = math.sqrt(groups * n) * rng.normal(size=n) + math.sqrt(seeds * n_seeds) * rng.normal(size=(n_seeds, 1))
+    return x + math.sqrt(both * n * n_seeds) * rng.normal(size=(n_seeds, n))
+
+
+@pytest.mark.parametrize("shares", [(1, 0, 0), (0, 0, 1), (0.4, 0.2, 0.4)])
+def test_the_spread_over_seeds_counts_each_source_once(shares):
+    """Over many samples the mean variance of the replicates is the variance of the estimate, which is 1."""
+    rng = np.random.default_rng(0)
+    n, n_seeds, found, crossed = 60, 40, [], []
+    for _ in range(60):
+        x = linear(*shares, n, n_seeds, rng)
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=400) / n
+        by_seed = drawn @ x.T
+        t = spread_over_seeds(by_seed, x.mean(axis=1))
+        found.append(np.quantile(t, 0.975) - np.quantile(t, 0.025))
+        crossed.append(((by_seed * Draws(n, n_seeds, 400).seeds()).sum(axis=1)).var())
+    assert np.mean(found) / (2 * 1.96) == pytest.approx(1, abs=0.15)
+    if shares[2] == 1:  # drawing seeds counts three times what each seed errs on its own rows
+        assert np.mean(crossed) == pytest.approx(3, rel=0.2)
+
+
+def test_the_spread_over_seeds_has_the_tails_of_t():
+    """Where only seeds vary it is Student's interval over the seeds."""
+    values = np.array([0.2, 0.5, 0.1, 0.7, 0.4])
+    found = spread_over_seeds(np.tile(values, (40_000, 1)), values)
+    span = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert interval(found) == pytest.approx((span.low, span.high), abs=0.02)
+
+
+def test_one_seed_and_equal_seeds_have_no_spread_over_seeds():
+    by_seed = np.random.default_rng(0).normal(size=(50, 1))
+    np.testing.assert_array_equal(spread_over_seeds(by_seed, np.array([0.3])), by_seed[:, 0])
+    five = np.tile(by_seed, (1, 5))
+    np.testing.assert_allclose(spread_over_seeds(five, np.full(5, 0.3)), by_seed[:, 0])
+
+
+def test_large_counts_are_summed_in_double_precision():
+    """Above 2**24 single precision holds no odd number; the product must not notice."""
+    table = np.full((3, 1), 2**24 + 1, dtype=np.uint32)
+    drawn = np.array([[1, 1, 1], [3, 0, 0]], dtype=np.uint16)
+    assert (bootstrap._product(drawn, table) == 3 * (2**24 + 1)).all()
+
+
+def test_the_share_of_replicates_that_lose_a_label_is_the_chance_of_it():
+    p = sample(40, 4, "multilabel")
+    assert p.truth[:, -1].sum() == 1
+    alone = Predictions(Concept("c", ("a",), "multilabel"), p.ids, p.groups, p.scores[:, -1:], p.truth[:, -1:])
+    chance = (39 / 40) ** 40
+    found = lost_labels(alone, np.arange(40), Draws(40, 1, 4000))
+    assert found == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / 4000))
+    absent = Predictions(alone.concept, p.ids, p.groups, alone.scores, np.zeros((40, 1), bool))
+    assert lost_labels(absent, np.arange(40), Draws(40, 1, 50)) == 0.0
+
+
+def test_rare_labels_are_counted_by_group():
+    truth = np.zeros((60, 2), dtype=bool)
+    truth[:, 0] = True
+    truth[:6, 1] = True
+    groups = np.repeat(np.arange(20), 3).astype(np.str_)
+    p = Predictions(Concept("c", ("common", "rare"), "multilabel"), groups, groups, np.zeros((60, 2)), truth)
+    assert rare_labels(p, 20) == {"rare": 2}
+    assert rare_labels(p) == {"common": 20, "rare": 2}
