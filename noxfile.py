@@ -56,3 +56,10 @@ def wheel(session: nox.Session) -> None:
         session.run("mmbench", "list", "tasks")
         session.run("mmbench", "run", "--task", "crisismmd", "--method", "all", "--seeds", "2")
         session.run("mmbench", "report", "--format", "markdown")
+
+
+@nox.session
+def calibration(session: nox.Session) -> None:
+    """Measure intervals and tests where the truth is known, and write the tables of docs/statistics.md."""
+    install(session, "-e", ".")
+    session.run("python", "benchmarks/calibration.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
