@@ -75,3 +75,10 @@ def gate(session: nox.Session) -> None:
         session.run("mmbench", "run", "crisismmd", "--method", GATED, *quick, *out, env=env)
         baseline = "results/baselines/crisismmd-sample.json"
         session.run("mmbench", "check", "--against", baseline, *out, *session.posargs, env=env)
+
+
+@nox.session
+def calibration(session: nox.Session) -> None:
+    """Measure intervals and tests where the truth is known, and write the tables of docs/statistics.md."""
+    install(session, "-e", ".")
+    session.run("python", "benchmarks/calibration.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
