@@ -53,6 +53,7 @@ TRAINED = {
     "digits": ("--method", "concat+equal,igfn+dmtl,concat+moo,only:left", "--epochs", "8"),
     "crisismmd": ("--method", "concat+equal,igfn+dmtl,tensor+moo,concat+gradnorm,linear:text", "--epochs", "10"),
 }
+TITLES = {"digits": "digits", "crisismmd": "CrisisMMD sample (generated)"}
 Pairs = dict[Place, tuple[Side, Side]]
 
 
@@ -209,7 +210,7 @@ def report(a: argparse.Namespace, run: Callable[..., list[Any]]) -> str:
             alarms = run(partial(_trained, out), range(a.trained))
             n = len(_pool(out))
         rows.append(
-            [f"{task}, trained, {a.seeds} seeds", f"{a.trained:,}", str(n)]
+            [f"{TITLES[task]}, trained, {a.seeds} seeds", f"{a.trained:,}", str(n)]
             + [_share([x[rule] for x in alarms if rule in x]) for rule in rules]
         )
         print(rows[-1], flush=True)

@@ -3,8 +3,8 @@
 A method's old and new cells were tested on the same rows. The difference of their means over seeds gets the standard
 error of the crossed bootstrap, in which both runs share the drawn groups and draw their seeds independently. Drawing S
 of S seeds shows (S - 1) / S of their variance; the missing share is put back, and the interval is Student's with the
-degrees of freedom of Welch and Satterthwaite, since five seeds tell little about their own variance: normal or
-percentile intervals alarm several times as often as they claim (``benchmarks/gate.py`` measures both).
+degrees of freedom of Welch and Satterthwaite, since five seeds tell little about their own variance
+(``benchmarks/gate.py`` measures how often this alarms on unchanged code, and how often percentiles would).
 """
 
 from __future__ import annotations
