@@ -24,6 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (3, 1)))
 HATCHES = ("", "////", "....")
 LONGEST = 26
+CROWD = 12
 
 
 def shorten(name: str) -> str:
@@ -124,21 +125,22 @@ def reliability(axes: Axes, found: Calibration) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.01)
     axes.set_xlabel("confidence")
-    axes.set_ylabel("observed")
+    axes.set_ylabel("share that holds")
 
 
 def convergence(axes: Axes, losses: Sequence[Loss]) -> None:
     """Losses by epoch, a colour a seed: validation solid, training dashed, a ring at the best epoch."""
     seeds = list(dict.fromkeys(loss.seed for loss in losses))
+    thin = 0.5 if len(losses) > CROWD else 1
     for loss in losses:
         colour = COLOURS[seeds.index(loss.seed) % len(COLOURS)]
         epochs = np.arange(1, len(loss.val) + 1)
         if loss.train:
-            axes.plot(epochs, loss.train, color=colour, linewidth=0.8, linestyle="--")
-        axes.plot(epochs, loss.val, color=colour, linewidth=1.2)
+            axes.plot(epochs, loss.train, color=colour, linewidth=0.8 * thin, linestyle="--")
+        axes.plot(epochs, loss.val, color=colour, linewidth=1.2 * thin)
         if loss.best_epoch:
             axes.plot(
-                loss.best_epoch, loss.val[loss.best_epoch - 1], "o", color=colour, markersize=5, markerfacecolor="white"
+                loss.best_epoch, loss.val[loss.best_epoch - 1], "o", color=colour, markersize=5 * thin, markerfacecolor="white"
             )
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")

@@ -36,11 +36,13 @@ class LabelScore:
 class MethodEvidence:
     """One method on one concept; see :mod:`mmbench.reporting.curves` and :mod:`mmbench.reporting.mistakes`.
 
-    ``fits`` is how many trained cells stand behind it: a deterministic method's one serves every seed.
+    ``fits`` is how many trained cells stand behind it: a deterministic method's one serves every seed. ``constant``
+    says that every row is given the same labels.
     """
 
     method: str
     fits: int
+    constant: bool
     roc: Array | None
     pr: Array | None
     calibration: Calibration | None
@@ -85,8 +87,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All of a run: its concepts, and the losses by (problem, method)."""
+    """All of a run: its seeds, its concepts, and the losses by (problem, method)."""
 
+    seeds: tuple[int, ...]
     concepts: tuple[ConceptEvidence, ...]
     losses: dict[tuple[str, str], tuple[Loss, ...]]
 
@@ -106,7 +109,8 @@ def gather(folder: RunFolder, collection: Collection) -> Evidence:
         used = [concept for concept in concepts if concept.name in problem["concepts"]]
         made += _problem(folder, collection, problem, used, here)
     losses = {place: _losses(found) for place, found in cells.items()}
-    return Evidence(tuple(made), {place: found for place, found in losses.items() if found})
+    seeds = tuple(sorted({cell.seed for found in cells.values() for cell, _ in found}))
+    return Evidence(seeds, tuple(made), {place: found for place, found in losses.items() if found})
 
 
 def _problem(
@@ -135,9 +139,9 @@ def _problem(
             part = loaded[concept.name]
             if part and len(part[0][0].ids):
                 records = _records(collection, problem["name"], concept.name, method)
-                found[concept.name][method] = _method(method, part, len(done), records)
+                found[concept.name][method] = made = _method(method, part, len(done), records)
                 first.setdefault(concept.name, part[0][0])
-                if not method.startswith(CEILING) and not mistakes.is_constant(part):
+                if not method.startswith(CEILING) and not made.constant:
                     wrong[concept.name].append(mistakes.wrong_rows(part))
     return [
         _concept(problem, concept, found[concept.name], first[concept.name], val[concept.name], wrong[concept.name])
@@ -170,6 +174,7 @@ def _method(
     return MethodEvidence(
         method,
         len(cells),
+        mistakes.is_constant(cells),
         curves.roc_points(cells),
         curves.pr_points(cells),
         curves.calibration(cells),

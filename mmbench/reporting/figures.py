@@ -21,6 +21,7 @@ from mmbench.reporting.comparison import Record
 from mmbench.reporting.curves import Array
 from mmbench.reporting.evidence import ConceptEvidence, Evidence, MethodEvidence
 from mmbench.reporting.records import Collection
+from mmbench.reporting.tables import number
 from mmbench.running.store import CEILING, folder_name
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMN = 3.4  # inches: a column of a paper, and about the width of a phone
-LINE = 0.15  # inches: a row of a legend
+LINE = 0.137  # inches: a row of a legend
 IN_LEGEND = 6
 FORMATS = ("pdf", "svg", "png")
 STYLE = {
@@ -134,11 +135,11 @@ def _comparisons(collection: Collection, found: ConceptEvidence) -> Iterator[Plo
     """What compares all methods on one concept: intervals, differences, curves, and the balance of the classes."""
     info, name = collection.info, found.concept.name
     primary, place = info["protocol"]["primary_metric"], (found.problem, found.concept.name)
-    records = primary_records(collection, found.problem, name)
+    records, left_out = _varied(primary_records(collection, found.problem, name), found)
     left, height = _margin([r["method"] for r in records]), 0.55 + 0.17 * len(records)
     ceilings = [r["method"].startswith(CEILING) for r in records]
     kind = records[0]["ci_kind"] or "no interval: one group shows nothing about others"
-    caption = f"{primary} of each method on {name} with its interval ({kind})."
+    caption = f"{primary} of each method on {name} with its interval ({kind}).{left_out}"
     if any(ceilings):
         caption += " Diamonds are the best possible scores of the generated data."
     yield Plot("values", *place, "", caption, _list((r["method"], _value(r)) for r in records), height, left, 0.4,
@@ -152,6 +153,7 @@ def _comparisons(collection: Collection, found: ConceptEvidence) -> Iterator[Plo
         caption = (
             f"Differences in {primary} to {collection.reference} on {name} with paired 95 % intervals, unadjusted. "
             "Filled: better or worse after Holm's adjustment; hollow: not separated."
+            + left_out
         )
         alt = _list((r["method"], f"{r['delta']:+.3f} ({r['delta_low']:+.3f} to {r['delta_high']:+.3f})") for r in against)
         yield Plot("forest", *place, "", caption, alt, 0.55 + 0.17 * len(against), left, 0.4,
@@ -171,6 +173,16 @@ def primary_records(collection: Collection, problem: str, concept: str) -> list[
     """The concept's records of the primary metric, one a method, in the order of the tables."""
     place = (problem, concept, "", collection.info["protocol"]["primary_metric"])
     return [r for r in collection.records if (r["problem"], r["concept"], r["label"], r["metric"]) == place]
+
+
+def _varied(records: Sequence[Record], found: ConceptEvidence) -> tuple[list[Record], str]:
+    """The methods that look at their input, and a sentence on those that would only stretch the axes."""
+    constant = {method for method, evidence in found.methods.items() if evidence.constant}
+    varied = [record for record in records if record["method"] not in constant]
+    if not varied or len(varied) == len(records):
+        return list(records), ""
+    named = _list((r["method"], f"({number(r['mean'])})") for r in records if r["method"] in constant)
+    return varied, f" Left out, as it gives every row the same labels: {named}."
 
 
 def _curves(collection: Collection, found: ConceptEvidence, records: Sequence[Record]) -> Iterator[Plot | str]:
@@ -214,11 +226,8 @@ def _list(pairs: Any) -> str:
 def _costs(collection: Collection, found: ConceptEvidence) -> Iterator[Plot | str]:
     """Quality against training time, parameters and measured energy."""
     generated, name = collection.info["task"]["generated"], found.concept.name
-    records = [
-        r
-        for r in primary_records(collection, found.problem, name)
-        if r["mean"] is not None and not r["method"].startswith(CEILING)
-    ]
+    records, left_out = _varied(primary_records(collection, found.problem, name), found)
+    records = [r for r in records if r["mean"] is not None and not r["method"].startswith(CEILING)]
     for kind, field, unit in (
         ("time", "train_seconds", "training seconds a cell"),
         ("parameters", "parameters", "trained parameters"),
@@ -235,7 +244,7 @@ def _costs(collection: Collection, found: ConceptEvidence) -> Iterator[Plot | st
         if not known:
             yield f"{kind} of {name}: no method has a value"
             continue
-        caption = f"{known[0]['metric']} on {name} with its interval against {unit} (logarithmic)."
+        caption = f"{known[0]['metric']} on {name} with its interval against {unit} (logarithmic).{left_out}"
         if not generated:
             caption += " The dashed line joins the Pareto front: no other method costs less and has a higher mean; the intervals say how sure that is."
         alt = _list((r["method"], f"{r['mean']:.3f} at {drawing.short(float(f'{r[field]:.3g}'))}") for r in known)
