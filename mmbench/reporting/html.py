@@ -104,7 +104,7 @@ def _facts(collection: Collection, evidence: Evidence) -> list[tuple[str, str]]:
     ]
     return [
         ("Task", f"{info['task']['name']}: {info['task']['citation']}"),
-        ("Protocol", f"{info['protocol']['name']} ({info['protocol']['citation']})"),
+        ("Protocol", ": ".join(filter(None, (info["protocol"]["name"], info["protocol"]["citation"])))),
         ("Split", f"{info['protocol']['split']}; split seed {info['config']['split_seed']}"),
         ("Primary metric", info["protocol"]["primary_metric"]),
         *[("Rows", line) for line in dict.fromkeys(sizes)],
