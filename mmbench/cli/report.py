@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from mmbench.reporting.records import Collection
     from mmbench.reporting.tables import Table
+    from mmbench.running.store import RunFolder
 
-FORMATS = ("table", "markdown", "latex", "csv", "json")
+FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 
 
 def report(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A path or name; the latest by default.")] = None,
     format_: Annotated[str, typer.Option("--format", help="|".join(FORMATS))] = "table",
     output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Also write every figure here, as PDF, SVG and PNG.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Which metrics the tables show (a,b).")] = None,
     published: Annotated[bool, typer.Option("--published", help="Set published numbers beside ours.")] = False,
     out: Annotated[Path, typer.Option(help="Where runs are stored.")] = Path("results") / "runs",
@@ -31,15 +34,19 @@ def report(
     folder = find_run(run, out)
     from mmbench.evaluation.metrics import check_metrics
     from mmbench.reporting.records import make_records
-    from mmbench.reporting.render import render
+    from mmbench.reporting.render import all_tables, render
     from mmbench.reporting.tables import TABLE_METRICS
 
     wanted = [name.strip() for name in (metrics or ",".join(TABLE_METRICS)).split(",") if name.strip()]
     check_metrics(wanted)
     collection = make_records(folder)
-    if format_ == "table" and output is None:
-        from mmbench.reporting.render import all_tables
+    if figures is not None:
+        _write_figures(folder, collection, figures)
+    if format_ == "html":
+        from mmbench.reporting.html import to_html
 
+        emit(to_html(folder, collection, all_tables(collection, wanted, published)), output)
+    elif format_ == "table" and output is None:
         show(all_tables(collection, wanted, published), format_, None)
     else:
         emit(render(collection, format_, wanted, published), output)
@@ -71,3 +78,15 @@ def emit(text: str, output: Path | None) -> None:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror}") from None
+
+
+def _write_figures(folder: RunFolder, collection: Collection, target: Path) -> None:
+    """Write every figure, and say which cannot be made and why."""
+    from mmbench.cli.progress import say
+    from mmbench.reporting.evidence import gather
+    from mmbench.reporting.figures import figures, save
+
+    plots, absent = figures(collection, gather(folder, collection))
+    for line in (*absent, *save(plots, target)):
+        say(f"no figure: {line}")
+    say(f"figures: {len(plots)} as PDF, SVG and PNG in {target}")
