@@ -1,7 +1,8 @@
-"""The crossed bootstrap: every replicate draws seeds once and groups once, for all methods alike.
+"""The crossed bootstrap: every replicate draws groups once, for all methods and seeds alike, and new seeds.
 
-All seeds of a method share one test set, so seeds and groups are crossed. A replicate is the mean over the drawn seeds
-of the metric on the drawn groups. Below five seeds only groups are drawn, and the interval holds for these seeds.
+All seeds of a method share one test set, so seeds and groups are crossed. A replicate is the mean over seeds of the
+metric on the drawn groups; what new seeds add to it is :func:`spread_over_seeds`. Below five seeds only groups are
+drawn, and the interval holds for these seeds.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Draws:
     def kind(self) -> str:
         """What an interval over these draws covers, in words."""
         if self.crossed:
-            return "95 % percentile, crossed bootstrap over seeds and groups"
+            return "95 % percentile, crossed bootstrap over seeds and groups (seeds by Student's t)"
         return "95 % percentile, bootstrap over groups, conditional on these seeds"
 
     def seeds(self) -> Array:

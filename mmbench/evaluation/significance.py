@@ -253,7 +253,12 @@ def bootstrap_difference(differences: Array, delta: float, metric: str, unit: st
 
     ``kind`` is the interval's kind in words, as :attr:`mmbench.evaluation.bootstrap.Draws.kind` gives it.
     """
-    test = Test("bootstrap", f"equal {metric}", unit, n, f"difference in {metric}", delta)
+    scope = (
+        "of these trained models in the population"
+        if "conditional" in kind
+        else "in expectation over seeds and population"
+    )
+    test = Test("bootstrap", f"equal {metric} {scope}", unit, n, f"difference in {metric}", delta)
     bounds = interval(differences)
     if bounds is None:
         return replace(test, reason=f"{metric} is not defined in every resample")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,43 +11,25 @@ from numpy.typing import NDArray
 
 from mmbench.contracts import Concept
 from mmbench.errors import NotComparableError
-from mmbench.evaluation.bootstrap import (
-    FEWEST_CROSSED_SEEDS,
-    Draws,
-    decision_replicates,
-    interval,
-    ranking_replicates,
-)
-from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, MetricValue, per_label
-from mmbench.evaluation.predictions import Predictions
+from mmbench.evaluation.bootstrap import FEWEST_CROSSED_SEEDS, interval
+from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, per_label
 from mmbench.evaluation.ties import letters
+from mmbench.reporting.spreads import Row, Spread, make_spreads, roughness
 from mmbench.running.store import CEILING
 
 Record = dict[str, Any]
-REPLICATES = 10_000
-RANKING_REPLICATES = 1_000
 RANKED = ("average_precision", "roc_auc")  # of a label; they need scores
 
 
 @dataclass(frozen=True)
-class Row:
-    """One method on one concept: a cell a seed, on the same test rows."""
-
-    method: str
-    seeds: tuple[int, ...]
-    cells: list[tuple[Predictions, NDArray[np.float64] | None]]
-    results: list[dict[str, Any]]
-    values: list[dict[str, MetricValue]]
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """A method against the reference on the primary metric, with the bootstrap differences (replicates,)."""
+    """A method against the reference on the primary metric: the bootstrap differences (replicates,) and their kind."""
 
     record: Record
     row: Row
     reference: Row
     difference: NDArray[np.float64]
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -61,6 +42,7 @@ class Compared:
         best: (metric, method) of the best and of its ties.
         ties: by method letters; two ranked methods share one where their interval on the primary metric holds zero.
         family: the comparisons on the primary metric, which Holm adjusts together.
+        rough: a line on labels that are too rare for these intervals, or ''.
     """
 
     records: list[Record]
@@ -68,21 +50,7 @@ class Compared:
     best: set[tuple[str, str]]
     ties: dict[str, str]
     family: list[Comparison]
-
-
-def _n_replicates(metric: str) -> int:
-    return RANKING_REPLICATES if METRICS[metric].needs == "scores" else REPLICATES
-
-
-def _replicates(rows: list[Row], seeds: tuple[int, ...]) -> tuple[Draws, list[dict[str, NDArray[np.float64]]]]:
-    """The replicates of every metric for rows with the same seeds and test set."""
-    first = rows[0].cells[0][0]
-    names, groups = np.unique(first.groups, return_inverse=True)
-    draws = Draws(len(names), len(seeds), REPLICATES)
-    ranked = Draws(len(names), len(seeds), RANKING_REPLICATES)
-    cells = [row.cells for row in rows]
-    decided = decision_replicates(cells, groups, draws)
-    return draws, [d | r for d, r in zip(decided, ranking_replicates(cells, groups, ranked), strict=True)]
+    rough: str
 
 
 def _check_alike(rows: list[Row]) -> None:
@@ -112,16 +80,7 @@ def concept_records(
     primary = info["protocol"]["primary_metric"]
     family: list[Comparison] = []
     by_name = {row.method: row for row in rows}
-    by_seeds: dict[tuple[int, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        by_seeds[row.seeds].append(row)
-    replicates: dict[str, dict[str, NDArray[np.float64]]] = {}
-    kinds: dict[str, str] = {}
-    if len(np.unique(rows[0].cells[0][0].groups)) > 1:  # one group shows nothing about others
-        for seeds, alike in by_seeds.items():
-            draws, made = _replicates(alike, seeds)
-            for row, values in zip(alike, made, strict=True):
-                replicates[row.method], kinds[row.method] = values, f"{draws.kind}, {REPLICATES} replicates"
+    spreads = make_spreads(rows)
     paired = {
         row.method: reference is not None
         and row.method != reference
@@ -130,28 +89,30 @@ def concept_records(
     }
     records = []
     for row in rows:
-        base = _base(info, problem, concept, row, reference, kinds.get(row.method, ""))
+        base = _base(info, problem, concept, row, reference)
+        spread = spreads.get(row.method)
         for metric in METRICS:
             by_seed = [value[metric] for value in row.values]
             record = base | {"label": "", "metric": metric} | _summary([v.value for v in by_seed])
             record["n_labels_used"] = by_seed[0].n_labels_used
-            spread = replicates.get(row.method, {}).get(metric)
-            bounds = None if spread is None or record["mean"] is None else interval(spread)
-            record["ci_low"], record["ci_high"] = bounds or (None, None)
+            if spread is not None:
+                bounds, record["ci_kind"] = spread.interval(metric)
+                if record["mean"] is not None and bounds is not None:
+                    record["ci_low"], record["ci_high"] = bounds
             if paired[row.method] and spread is not None and reference is not None:
-                difference = spread - replicates[reference][metric]
+                difference = spread.replicates(metric, spreads[reference])
                 record |= _difference(record, rows, reference, metric, difference)
                 if metric == primary and record["delta"] is not None and not row.method.startswith(CEILING):
-                    family.append(Comparison(record, row, by_name[reference], difference))
+                    family.append(Comparison(record, row, by_name[reference], difference, spread.kind))
             records.append(record)
         records += _label_records(base, concept, row)
-    rivals = _rivals([row for row in rows if row.method in replicates])
+    rivals = _rivals([row for row in rows if row.method in spreads])
     ranked = tuple(row.method for row in rivals)
-    ties = _ties(rivals, {method: values[primary] for method, values in replicates.items()}, primary)
-    return Compared(records, ranked, _winners(rivals, replicates), ties, family)
+    rough = roughness(rows[0].cells[0][0], info["task"]["group"])
+    return Compared(records, ranked, _winners(rivals, spreads), _ties(rivals, spreads, primary), family, rough)
 
 
-def _base(info: dict[str, Any], problem: str, concept: Concept, row: Row, reference: str | None, kind: str) -> Record:
+def _base(info: dict[str, Any], problem: str, concept: Concept, row: Row, reference: str | None) -> Record:
     sizes = next(p for p in info["problems"] if p["name"] == problem)["concepts"][concept.name]
     config = info["config"]
     energies = [result.get("energy") for result in row.results]
@@ -170,7 +131,7 @@ def _base(info: dict[str, Any], problem: str, concept: Concept, row: Row, refere
         "sd": None,
         "ci_low": None,
         "ci_high": None,
-        "ci_kind": kind,
+        "ci_kind": "",
         "n_seeds": len(row.seeds),
         "n_train": sizes["n_train"],
         "n_test": sizes["n_test"],
@@ -243,7 +204,7 @@ def _rivals(rows: list[Row]) -> list[Row]:
     return [row for row in rivals if row.seeds == rivals[0].seeds]
 
 
-def _winners(rivals: list[Row], replicates: dict[str, dict[str, NDArray[np.float64]]]) -> set[tuple[str, str]]:
+def _winners(rivals: list[Row], spreads: dict[str, Spread]) -> set[tuple[str, str]]:
     """(metric, method) of the best method of each metric, and of those whose paired 95 % interval to it holds zero."""
     winners = set()
     for name, metric in METRICS.items():
@@ -253,13 +214,13 @@ def _winners(rivals: list[Row], replicates: dict[str, dict[str, NDArray[np.float
             continue
         top = (max if metric.better == "higher" else min)(known, key=lambda m: known[m])
         for method in known:
-            bounds = interval(replicates[method][name] - replicates[top][name])
+            bounds = interval(spreads[method].replicates(name, spreads[top]))
             if bounds is not None and bounds[0] <= 0 <= bounds[1]:
                 winners.add((name, method))
     return winners
 
 
-def _ties(rivals: list[Row], replicates: dict[str, NDArray[np.float64]], primary: str) -> dict[str, str]:
+def _ties(rivals: list[Row], spreads: dict[str, Spread], primary: str) -> dict[str, str]:
     """Each rival's letters, the best first; none where the metric is not defined."""
     means = {row.method: _summary([value[primary].value for value in row.values])["mean"] for row in rivals}
     known = {method: mean for method, mean in means.items() if mean is not None}
@@ -267,6 +228,6 @@ def _ties(rivals: list[Row], replicates: dict[str, NDArray[np.float64]], primary
     separated = np.zeros((len(order), len(order)), dtype=bool)
     for i, first in enumerate(order):
         for j, second in enumerate(order[:i]):
-            bounds = interval(replicates[first] - replicates[second])
+            bounds = interval(spreads[first].replicates(primary, spreads[second]))
             separated[i, j] = separated[j, i] = bounds is not None and not bounds[0] <= 0 <= bounds[1]
     return dict(zip(order, letters(separated), strict=True))

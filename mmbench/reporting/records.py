@@ -25,8 +25,9 @@ from mmbench.evaluation.metrics import METRICS, MetricValue, compute
 from mmbench.evaluation.predictions import Predictions, read_predictions
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
-from mmbench.reporting.comparison import Comparison, Record, Row, concept_records
+from mmbench.reporting.comparison import Comparison, Record, concept_records
 from mmbench.reporting.merging import Gathered, Stored, gather
+from mmbench.reporting.spreads import Row
 from mmbench.reporting.verdicts import MARGIN, judge
 from mmbench.running.store import CEILING, RunFolder, write_atomically
 
@@ -39,7 +40,8 @@ class Collection:
 
     ``ranked`` names the methods that took part in finding the best, by "problem concept", and ``ties`` their letters on
     the primary metric: those that share one are not told apart. ``best`` holds (problem, concept, metric, method) of
-    the best method and of all that its paired interval does not separate from it; ``reference`` is the method that
+    the best method and of all that its paired interval does not separate from it; ``rough`` says by "problem concept"
+    which labels are too rare for the intervals; ``reference`` is the method that
     differences are taken to, or None; ``remarks`` are lines on rows that come from other code and on cells that have
     no result.
     """
@@ -50,6 +52,7 @@ class Collection:
     ranked: dict[str, list[str]]
     ties: dict[str, dict[str, str]]
     best: frozenset[tuple[str, str, str, str]]
+    rough: dict[str, str]
     remarks: tuple[str, ...]
 
 
@@ -94,6 +97,7 @@ def make_records(
                 kept["ranked"],
                 kept["ties"],
                 best,
+                kept["rough"],
                 tuple(kept["remarks"]),
             )
     collection = _collect(gathered, question)
@@ -147,6 +151,7 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
     family: list[Comparison] = []
     ranked: dict[str, list[str]] = {}
     ties: dict[str, dict[str, str]] = {}
+    rough: dict[str, str] = {}
     best: set[tuple[str, str, str, str]] = set()
     for problem in (p["name"] for p in info["problems"]):
         rows_by_concept = _read(done[problem], concepts, order, info["config"]["thresholds"] == "val")
@@ -159,7 +164,7 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
             best |= {(problem, concept.name, metric, method) for metric, method in compared.best}
     judge(family, info, reference, question.margin)
     return Collection(
-        info, records, reference, ranked, ties, frozenset(best), (*remarks, *_provenance_notes(done), *failures)
+        info, records, reference, ranked, ties, frozenset(best), rough, (*remarks, *_provenance_notes(done), *failures)
     )
 
 

@@ -118,7 +118,7 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
     )  # fmt: skip
     notes = (
         *_notes(collection, problem, records, primary),
-        "p: two-sided, crossed bootstrap where seeds are drawn, else over groups; P(A>B): share of the seeds at which "
+        "p: two-sided, from the resamples of the intervals; P(A>B): share of the seeds at which "
         "the row is better, ties half; ties: rows that share a letter are not separated by their paired 95 % interval; "
         "but unadjusted: the interval excludes zero before Holm's correction only",
     )
@@ -203,6 +203,7 @@ def _notes(collection: Collection, problem: str, records: list[Record], primary:
         f"encoders: {first['encoders']}; networks: untuned defaults, one budget; linear: class-balanced, C chosen on "
         "validation",
         *_interval_notes(here),
+        *filter(None, [collection.rough.get(f"{problem} {first['concept']}")]),
         *_underlining(collection, here),
     ]
     if info["overrides"]:

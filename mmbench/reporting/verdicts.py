@@ -10,6 +10,7 @@ import numpy as np
 from mmbench.evaluation.bootstrap import FEWEST_CROSSED_SEEDS, holm, p_value
 from mmbench.evaluation.decisions import decide
 from mmbench.evaluation.metrics import METRICS
+from mmbench.evaluation.permutation import sign_flip
 from mmbench.evaluation.significance import (
     Test,
     bootstrap_difference,
@@ -24,6 +25,8 @@ from mmbench.reporting.comparison import Comparison, Record
 
 ALPHA = 0.05
 MARGIN = 0.01
+FLIPS = 1_999
+RANKING_FLIPS = 199  # a ranking of all rows each
 
 
 def judge(family: Sequence[Comparison], info: dict[str, Any], reference: str | None, margin: float) -> None:
@@ -39,14 +42,15 @@ def judge(family: Sequence[Comparison], info: dict[str, Any], reference: str | N
         record["p_raw"], record["p_holm"] = raw, adjusted
         record["family"] = f"{len(family)} comparisons with {reference} on {primary}"
         record["mde"] = minimum_detectable_effect(float(spread.std(ddof=1)), len(family))
-        tests = _tests(compared, primary, margin)
+        tests = _tests(compared, primary, margin, info["task"]["group"])
         record["tests"] = [test.as_dict() for test in tests]
         if not info["task"]["generated"]:
             record["verdict"] = _verdict(record, reference, tests[1], primary, margin)
 
 
-def _tests(compared: Comparison, primary: str, margin: float) -> list[Test]:
-    """All that can be tested of one comparison, the bootstrap and the equivalence first; the others see seeds alone."""
+def _tests(compared: Comparison, primary: str, margin: float, group: str) -> list[Test]:
+    """All that can be tested of one comparison, the bootstrap and the equivalence first; then the seeds' tests, which
+    hold for this test set, and those of the trained models as they are."""
     record = compared.record
     first, second = (
         np.array([value[primary].value for value in row.values], dtype=np.float64)
@@ -55,22 +59,25 @@ def _tests(compared: Comparison, primary: str, margin: float) -> list[Test]:
     higher = METRICS[primary].better == "higher"
     unit, n, delta = record["unit"], record["n_groups"], record["delta"]
     return [
-        bootstrap_difference(compared.difference, delta, primary, unit, n, record["ci_kind"]),
+        bootstrap_difference(compared.difference, delta, primary, unit, n, compared.kind),
         equivalence(compared.difference, delta, margin, unit, n),
         superiority(first, second, higher),
         paired_t(first, second),
         wilcoxon(first, second),
-        *_of_one_model(compared),
+        *_of_these_models(compared, primary, group),
     ]
 
 
-def _of_one_model(compared: Comparison) -> list[Test]:
-    """McNemar's test, where each method is one trained model."""
-    if len(compared.row.cells) > 1:
-        return []
-    (first, second) = (row.cells[0] for row in (compared.row, compared.reference))
-    right = [(decide(*cell) == cell[0].truth).all(axis=1) for cell in (first, second)]
-    return [mcnemar(right[0], right[1], np.unique(first[0].groups, return_inverse=True)[1])]
+def _of_these_models(compared: Comparison, primary: str, group: str) -> list[Test]:
+    """The tests of the trained models as they are: sign flips and, where each method is one model, McNemar's."""
+    mine, theirs = compared.row.cells, compared.reference.cells
+    groups = np.unique(mine[0][0].groups, return_inverse=True)[1].astype(np.int64)
+    quick = METRICS[primary].needs == "decisions"
+    flips = sign_flip(mine, theirs, groups, primary, group, FLIPS if quick else RANKING_FLIPS)
+    if len(mine) > 1:
+        return [flips]
+    right = [(decide(*cell) == cell[0].truth).all(axis=1) for cell in (mine[0], theirs[0])]
+    return [flips, mcnemar(right[0], right[1], groups)]
 
 
 def _verdict(record: Record, reference: str | None, equivalent: Test, primary: str, margin: float) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from mmbench.cli.app import main
 from mmbench.evaluation.predictions import write_predictions
-from mmbench.reporting import comparison
+from mmbench.reporting import spreads
 from mmbench.reporting.baseline import read_baseline
 from mmbench.running.store import Cell, RunFolder
 
@@ -86,8 +86,8 @@ def _alone() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GITHUB_ACTIONS", raising=False)
         patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-        patch.setattr(comparison, "REPLICATES", 50)
-        patch.setattr(comparison, "RANKING_REPLICATES", 50)
+        patch.setattr(spreads, "REPLICATES", 50)
+        patch.setattr(spreads, "RANKING_REPLICATES", 50)
         yield
 
 

@@ -35,7 +35,7 @@ def collection(protocol="mt25", task="crisismmd", generated=False, concept="info
         record("igfn+dmtl", "macro_f1", 0.7, concept), record("igfn+equal", "macro_f1", 0.6, concept, -0.1),
         record("igfn+dmtl", "hamming", 0.2, concept), record("igfn+equal", "hamming", 0.3, concept, 0.1),
     ]  # fmt: skip
-    return Collection(info, records, "igfn+dmtl", {}, {}, frozenset(), ())
+    return Collection(info, records, "igfn+dmtl", {}, {}, frozenset(), {}, ())
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda r: f"{r['method']}-{r['concept']}-{r['metric']}-{r['label']}")

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from mmbench.errors import NotComparableError, UsageError
 from mmbench.evaluation.metrics import METRICS
 from mmbench.evaluation.predictions import write_predictions
-from mmbench.reporting import comparison
+from mmbench.reporting import spreads
 from mmbench.reporting.records import Question, make_records
 from mmbench.reporting.render import render
 from mmbench.reporting.tables import make_tables
@@ -98,14 +98,14 @@ def add(tmp_path) -> Callable[..., RunFolder]:
 @pytest.fixture
 def few(monkeypatch) -> None:
     """Fewer replicates: the oracles here do not need the accuracy."""
-    monkeypatch.setattr(comparison, "REPLICATES", 400)
-    monkeypatch.setattr(comparison, "RANKING_REPLICATES", 200)
+    monkeypatch.setattr(spreads, "REPLICATES", 400)
+    monkeypatch.setattr(spreads, "RANKING_REPLICATES", 200)
 
 
 @pytest.fixture
 def run(add, few) -> RunFolder:
     """Three methods, five seeds, two concepts."""
-    for method, skill in (("ours+dmtl", 0.8), ("poor+equal", 0.4), ("good+equal", 0.79)):
+    for method, skill in (("ours+dmtl", 0.8), ("poor+equal", 0.4), ("good+equal", 0.795)):
         for seed in range(5):
             folder = add(method, seed, scores_of(skill, seed))
     folder.write_info(run_info())
@@ -190,6 +190,7 @@ def test_the_family_is_methods_times_concepts_on_the_primary_metric(run):
             "P(A>B), sign test",
             "paired t",
             "Wilcoxon signed-rank",
+            "sign flips by group",
         ]
         assert record["tests"][3]["p"] is None and "needs 10 seeds" in record["tests"][3]["reason"]
         test = record["tests"][0]
@@ -362,7 +363,7 @@ def test_methods_with_other_seeds_are_shown_but_not_compared(add, few):
     for seed in range(5):
         folder = add("ours+dmtl", seed, scores_of(0.8, seed))
     for seed in range(2):
-        add("good+equal", seed, scores_of(0.79, seed))
+        add("good+equal", seed, scores_of(0.795, seed))
     folder.write_info(run_info())
     found = make_records(folder)
     record = one(found, "good+equal")
@@ -371,14 +372,14 @@ def test_methods_with_other_seeds_are_shown_but_not_compared(add, few):
     assert ("joint", "sort", "macro_f1", "good+equal") not in found.best
     text = render(found, "markdown", ("macro_f1",))
     assert "not ranked: good+equal" in text
-    assert "crossed bootstrap over seeds and groups, 400 replicates; seeds: 5 (ours+dmtl)" in text
-    assert "conditional on these seeds, 400 replicates; seeds: 2 (good+equal)" in text
+    assert "crossed bootstrap over seeds and groups (seeds by Student's t), 400 resamples; seeds: 5 (ours+dmtl)" in text
+    assert "conditional on these seeds, 400 resamples; seeds: 2 (good+equal)" in text
 
 
 def test_other_test_rows_are_not_comparable(add, few):
     for seed in range(5):
         folder = add("ours+dmtl", seed, scores_of(0.8, seed))
-        add("good+equal", seed, scores_of(0.79, seed), ids=np.arange(1, N + 1).astype(np.str_))
+        add("good+equal", seed, scores_of(0.795, seed), ids=np.arange(1, N + 1).astype(np.str_))
     folder.write_info(run_info())
     with pytest.raises(NotComparableError, match="other rows"):
         make_records(folder)

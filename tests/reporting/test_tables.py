@@ -47,6 +47,7 @@ def collection(
         {"joint sort": methods if ranked is None else ranked},
         {},
         frozenset(best),
+        {"joint sort": ""},
         tuple(failures),
     )
 
