@@ -302,7 +302,6 @@ def make_task(declared: int) -> Task:
         ),
         embedded="sample",
         recognises=lambda root: False,
-        obtain="there is none: the task is always generated",
         facts=(
             "the ceiling row of a set of modalities is what the true posterior given those modalities scores",
             "given too few of its modalities, a synergy cue says exactly nothing: the posterior is the prior",

@@ -55,13 +55,18 @@ def _metrics(what: str, out: Path, extra: list[Path]) -> list[tuple[str, ...]]:
 
 
 def _runs(what: str, out: Path, extra: list[Path]) -> list[tuple[str, ...]]:
-    from mmbench.running.store import RunFolder
+    from mmbench.errors import MmbenchError
+    from mmbench.running.store import CEILING, RunFolder
 
     rows: list[tuple[str, ...]] = []
     for path in sorted(out.glob("*/run.json")):
         folder = RunFolder(path.parent)
-        info = folder.info()
-        statuses = [result["status"] for _, result in folder.results() if not result["method"].startswith("ceiling:")]
+        try:
+            info = folder.info()
+            statuses = [result["status"] for cell, result in folder.results() if not cell.method.startswith(CEILING)]
+        except MmbenchError as error:
+            rows.append((path.parent.name, f"cannot be read: {error}"))
+            continue
         failed = len(statuses) - statuses.count("done")
         rows.append(
             (

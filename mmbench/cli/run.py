@@ -148,7 +148,7 @@ def _run_one(request: Any, registry: Registry, settings: Settings, energy: bool)
                 meter.close()
     else:
         say("nothing to train: all cells are there")
-    _show(plan, settings)
+    _show(plan, registry, settings)
     for cell, record in failed:
         say(f"failed: {cell}: {record['error']['message']}")
     return 1 if failed else 0
@@ -192,7 +192,7 @@ def _seeds_line(n: int) -> str:
     return f"{n} seeds: intervals cover seeds and samples"
 
 
-def _show(plan: Plan, settings: Settings) -> None:
+def _show(plan: Plan, registry: Registry, settings: Settings) -> None:
     from mmbench.cli.progress import say
     from mmbench.reporting.records import Question, make_records
     from mmbench.reporting.tables import TABLE_METRICS, make_tables
@@ -201,12 +201,21 @@ def _show(plan: Plan, settings: Settings) -> None:
     print_tables(make_tables(make_records(plan.folder, Question(methods=tuple(plan.methods))), TABLE_METRICS))
     name = shlex.quote(plan.folder.path.name)
     out = f" --out {shlex.quote(str(plan.folder.path.parent))}" if settings.out else ""
-    task = shlex.quote(plan.name)
     say(f"run folder: {plan.folder.path}")
     say("next:")
-    say(f"  mmbench report {name}{out} --format latex --output table.tex")
-    if plan.dataset.generated:
-        say(f"  mmbench run {task} --method all --data FOLDER   (the real data: {plan.task.obtain})")
+    say(f"  mmbench report {name}{out} --format html --output report.html   (or latex, markdown, csv, json)")
+    if plan.dataset.generated and plan.task.obtain:
+        say(f"  {_again(plan, registry, settings, 'FOLDER')}   (the real data: {plan.task.obtain})")
     else:
-        say(f"  mmbench report {name}{out} --format json --output records.json")
-    say(f"  mmbench run {task} --protocol {shlex.quote(plan.protocol.name)} --method all --seeds 10")
+        reference = plan.task.proposed if plan.task.proposed in plan.methods else next(iter(plan.methods))
+        say(f"  mmbench compare {name}{out} --reference {shlex.quote(reference)}")
+    say(f"  {_again(plan, registry, settings, settings.data)} --seeds 10")
+
+
+def _again(plan: Plan, registry: Registry, settings: Settings, data: Path | str | None) -> str:
+    """The command that runs every method on the same problems."""
+    words = ["mmbench", "run", plan.name, "--protocol", plan.protocol.name, "--method", "all"]
+    words += ["--data", str(data)] if data else []
+    words += [word for path in registry.extra for word in ("--plugin", str(path))]
+    words += [word for key, value in settings.task.items() for word in ("--set", f"task.{key}={value}")]
+    return shlex.join(words)

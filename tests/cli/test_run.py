@@ -27,7 +27,7 @@ def test_a_run_trains_stores_and_shows_one_table_a_concept(mmbench, tmp_path):
     for concept in ("digit", "parity", "at-least-five"):
         assert f"{concept} · digits · protocol default" in done.out
     assert "n_train 1,07" in done.out
-    assert "conditional on these seeds, 10000 replicates; seeds: 2" in done.out
+    assert "conditional on these seeds, 10,000 resamples; seeds: 2" in done.out
     (run,) = (tmp_path / "results" / "runs").iterdir()
     assert f"run folder: results/runs/{run.name}" in done.err
     assert done.err.count("\n  mmbench ") == 3
