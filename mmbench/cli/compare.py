@@ -18,6 +18,9 @@ def compare(
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Compare runs of other data, protocols or metric versions.")
     ] = False,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="The runs are splits of one data set: compare over splits.")
+    ] = False,
     format_: Annotated[str, typer.Option("--format", help="|".join(FORMATS))] = "table",
     output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     out: Annotated[Path, typer.Option(help="Where runs are stored.")] = Path("results") / "runs",
@@ -35,5 +38,11 @@ def compare(
     from mmbench.reporting.records import Question, make_records
     from mmbench.reporting.tables import comparison_tables
 
-    collection = make_records(folders, Question(None, reference, metric, margin), allow_mixed)
-    show(comparison_tables(collection), format_, output)
+    question = Question(None, reference, metric, margin)
+    if resplit:
+        from mmbench.reporting.resplits import resplit_tables
+
+        tables = resplit_tables(folders, question)
+    else:
+        tables = comparison_tables(make_records(folders, question, allow_mixed))
+    show(tables, format_, output)

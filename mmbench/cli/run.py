@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,8 +29,10 @@ from mmbench.cli.selecting import (
 if TYPE_CHECKING:
     from mmbench.config import Settings
     from mmbench.plugins import Registry
-    from mmbench.running.plan import Plan
+    from mmbench.running.plan import Plan, Request
     from mmbench.running.store import Cell
+
+    Failed = tuple[Cell, dict[str, Any]]
 
 OUT = Path("results") / "runs"
 
@@ -53,6 +57,9 @@ def run(
     labels: Labels = None,
     split: Annotated[str | None, typer.Option(help="Another split than the protocol's.")] = None,
     split_seed: SplitSeed = None,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="Draw a new split for each seed, and compare over splits.")
+    ] = False,
     missing_images: MissingImages = None,
     bad_images: BadImages = None,
     config: Config = None,
@@ -103,7 +110,8 @@ def run(
     settings = merge([*layers, flags, parse_assignments(set_ or [])])
     registry = Registry(plugin or [])
     requests = [Request(name, settings, settings.out or OUT, require_data, force) for name in names]
-    return max(_run_one(request, registry, settings, energy=not no_energy) for request in requests)
+    one = _run_splits if resplit else _run_one
+    return max(one(request, registry, settings, energy=not no_energy) for request in requests)
 
 
 def _pairs(flag: str, text: str | None) -> dict[str, str]:
@@ -118,37 +126,78 @@ def _pairs(flag: str, text: str | None) -> dict[str, str]:
     return pairs
 
 
-def _run_one(request: Any, registry: Registry, settings: Settings, energy: bool) -> int:
+def _run_one(request: Request, registry: Registry, settings: Settings, energy: bool) -> int:
     """One task: its plan, its cells, its tables; the exit code."""
-    from mmbench.cli.progress import Progress, say
     from mmbench.running.plan import make_plan
 
     plan = make_plan(request, registry)
+    failed = _train(plan, registry, settings, energy)
+    _show(plan, registry, settings)
+    return _tell(failed)
+
+
+def _run_splits(request: Request, registry: Registry, settings: Settings, energy: bool) -> int:
+    """One task on a new split for each seed: a run folder a split, and one table over all."""
+    from mmbench.errors import UsageError
+    from mmbench.reporting.records import Question
+    from mmbench.reporting.resplits import resplit_tables
+    from mmbench.reporting.terminal import print_tables
+    from mmbench.running.plan import DEFAULT_SEEDS, make_plan, parse_seeds
+
+    if settings.split_seed is not None:
+        raise UsageError("--split-seed and --resplit were given: --resplit draws a split for each of --seeds")
+    plans = []
+    for seed in parse_seeds(settings.seeds or DEFAULT_SEEDS):
+        changed = settings.model_copy(update={"seeds": f"{seed},", "split_seed": seed})
+        plans.append(make_plan(replace(request, settings=changed), registry))
+    if len(plans) < 2:
+        raise UsageError("--resplit got one seed: expected two or more, a split each")
+    drawn = {tuple(part.split.tobytes() for part in plan.dataset.problems) for plan in plans}
+    if len(drawn) < len(plans):
+        raise UsageError(f"--resplit: protocol {plans[0].protocol.name} has a fixed split: name one that draws it")
+    failed = [cell for plan in plans for cell in _train(plan, registry, settings, energy)]
+    methods = tuple(plans[0].methods)
+    proposed = plans[0].task.proposed
+    question = Question(methods, proposed if proposed in methods else methods[0])
+    print_tables(resplit_tables([plan.folder for plan in plans], question))
+    return _tell(failed)
+
+
+def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> list[Failed]:
+    """Train what a plan lacks; the cells that failed."""
+    from mmbench.cli.progress import Progress, say
+
     jobs = settings.jobs or 1
     _announce(plan, jobs)
-    failed: list[tuple[Cell, dict[str, Any]]] = []
-    if plan.todo:
-        from mmbench.running.energy import Meter
-        from mmbench.running.run import prepare_run, run_cells
-
-        plan.folder.check_writable()
-        meter = Meter() if energy and jobs == 1 else None
-        try:
-            place = prepare_run(plan, registry, meter.source if meter else None, say)
-            with (
-                Progress(len(plan.todo)) as progress,
-                closing(run_cells(plan, place, jobs, meter, progress.epoch)) as outcomes,
-            ):
-                for cell, record in outcomes:
-                    progress.finished(cell, record)
-                    if record["status"] != "done":
-                        failed.append((cell, record))
-        finally:
-            if meter is not None:
-                meter.close()
-    else:
+    if not plan.todo:
         say("nothing to train: all cells are there")
-    _show(plan, registry, settings)
+        return []
+    from mmbench.running.energy import Meter
+    from mmbench.running.run import prepare_run, run_cells
+
+    failed: list[Failed] = []
+    plan.folder.check_writable()
+    meter = Meter() if energy and jobs == 1 else None
+    try:
+        place = prepare_run(plan, registry, meter.source if meter else None, say)
+        with (
+            Progress(len(plan.todo)) as progress,
+            closing(run_cells(plan, place, jobs, meter, progress.epoch)) as outcomes,
+        ):
+            for cell, record in outcomes:
+                progress.finished(cell, record)
+                if record["status"] != "done":
+                    failed.append((cell, record))
+    finally:
+        if meter is not None:
+            meter.close()
+    return failed
+
+
+def _tell(failed: Sequence[Failed]) -> int:
+    """Name the cells that failed, last of all; the exit code."""
+    from mmbench.cli.progress import say
+
     for cell, record in failed:
         say(f"failed: {cell}: {record['error']['message']}")
     return 1 if failed else 0

@@ -64,7 +64,8 @@ def _check_alike(rows: list[Row]) -> None:
         tested = all(np.array_equal(predictions.ids, first.cells[0][0].ids) for predictions, _ in row.cells)
         if not tested or {result.get("rows") for result in row.results} != {first.results[0].get("rows")}:
             raise NotComparableError(
-                f"{row.method} was trained or tested on other rows than {first.method}: run both again with --force"
+                f"{row.method} was trained or tested on other rows than {first.method}: run both again with --force, "
+                "or compare over splits with --resplit"
             )
 
 

@@ -56,16 +56,11 @@ def gather(folders: Sequence[RunFolder], allow_mixed: bool = False) -> Gathered:
     remarks: list[str] = []
     for folder in folders[1:]:
         other = folder.info()
-        mixed = [f"{what} is {_at(other, place)}, not {_at(info, place)}" for what, place in SAME.items()
-                 if _at(other, place) != _at(info, place)]  # fmt: skip
-        if mixed and not allow_mixed:
-            raise NotComparableError(
-                f"{folder.path.name} cannot be compared with {folders[0].path.name}: its {'; its '.join(mixed)}"
-            )
+        mixed = check_alike(folders[0], info, folder, other, allow_mixed)
         remarks += [f"WARNING: {folder.path.name}: {line}" for line in mixed]
-        differences = _differences(info, other)
-        mark = f"@{folder.path.name[-8:]}" if differences else ""
-        remarks += [f"{mark}: {', '.join(differences)}"] if differences else []
+        found = differences(info, other)
+        mark = f"@{folder.path.name[-8:]}" if found else ""
+        remarks += [f"{mark}: {', '.join(found)}"] if found else []
         for stored in _cells(folder, mark):
             if stored.cell.method.startswith(CEILING) and mark:
                 continue
@@ -75,6 +70,23 @@ def gather(folders: Sequence[RunFolder], allow_mixed: bool = False) -> Gathered:
         info = info | {"problems": [*info["problems"], *(p for p in other["problems"] if p["name"] not in
                                                          {q["name"] for q in info["problems"]})]}  # fmt: skip
     return Gathered(info, tuple(cells[cell] for cell in sorted(cells)), tuple(remarks))
+
+
+def check_alike(
+    folder: RunFolder, info: dict[str, Any], other: RunFolder, other_info: dict[str, Any], allow_mixed: bool = False
+) -> list[str]:
+    """In what another run's data, protocol or metrics differ, a line each.
+
+    Raises:
+        NotComparableError: names what differs, unless ``allow_mixed``.
+    """
+    mixed = [f"{what} is {_at(other_info, place)}, not {_at(info, place)}" for what, place in SAME.items()
+             if _at(other_info, place) != _at(info, place)]  # fmt: skip
+    if mixed and not allow_mixed:
+        raise NotComparableError(
+            f"{other.path.name} cannot be compared with {folder.path.name}: its {'; its '.join(mixed)}"
+        )
+    return mixed
 
 
 def _cells(folder: RunFolder, mark: str) -> list[Stored]:
@@ -90,7 +102,7 @@ def _at(info: Any, place: Sequence[str]) -> Any:
     return info
 
 
-def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """The settings in which the second run departs from the first, ``training.epochs=5``."""
     flat, other = (_flatten(info["config"]) for info in (first, second))
     return [f"{key}={value}" for key, value in other.items() if flat.get(key) != value]

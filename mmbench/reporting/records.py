@@ -127,17 +127,7 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
             f"compared on {question.metric}; the protocol's primary metric is {info['protocol']['primary_metric']}"
         )
         info = info | {"protocol": info["protocol"] | {"primary_metric": question.metric}}
-    concepts = [Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]]
-    done: Done = defaultdict(lambda: defaultdict(list))
-    failures = []
-    for stored in gathered.cells:
-        cell, result = stored.cell, stored.result
-        if question.methods is not None and cell.method not in question.methods and not cell.method.startswith(CEILING):
-            continue
-        if result["status"] == "done":
-            done[cell.problem][cell.method].append(stored)
-        else:
-            failures.append(f"{result['status']}: {cell}: {result['error']['message']}")
+    done, failures = _done(gathered, question.methods)
     present = {method for by_method in done.values() for method in by_method}
     if not present:
         raise UsageError("there is no finished cell to report: run the same command again, or name another run")
@@ -154,7 +144,7 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
     rough: dict[str, str] = {}
     best: set[tuple[str, str, str, str]] = set()
     for problem in (p["name"] for p in info["problems"]):
-        rows_by_concept = _read(done[problem], concepts, order, info["config"]["thresholds"] == "val")
+        rows_by_concept = _read(done[problem], info, order)
         for concept, rows in rows_by_concept.items():
             compared = concept_records(info, problem, concept, rows, reference)
             records += compared.records
@@ -166,6 +156,32 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
     return Collection(
         info, records, reference, ranked, ties, frozenset(best), rough, (*remarks, *_provenance_notes(done), *failures)
     )
+
+
+def _done(gathered: Gathered, methods: Sequence[str] | None) -> tuple[Done, list[str]]:
+    """The finished cells of the asked methods by problem and method, and a line for each that is not finished."""
+    done: Done = defaultdict(lambda: defaultdict(list))
+    failures = []
+    for stored in gathered.cells:
+        cell, result = stored.cell, stored.result
+        if methods is not None and cell.method not in methods and not cell.method.startswith(CEILING):
+            continue
+        if result["status"] == "done":
+            done[cell.problem][cell.method].append(stored)
+        else:
+            failures.append(f"{result['status']}: {cell}: {result['error']['message']}")
+    return done, failures
+
+
+def read_rows(folder: RunFolder, methods: Sequence[str] | None = None) -> dict[tuple[str, str], list[Row]]:
+    """The finished cells of a run as rows, by problem and concept: values only, nothing is resampled."""
+    gathered = gather([folder])
+    done, _ = _done(gathered, methods)
+    return {
+        (problem, concept.name): rows
+        for problem, by_method in done.items()
+        for concept, rows in _read(by_method, gathered.info, sorted(by_method)).items()
+    }
 
 
 def _provenance_notes(done: Done) -> list[str]:
@@ -217,13 +233,10 @@ def _order(present: set[str], suite: Sequence[str]) -> list[str]:
     return [*known, *sorted(present - {*known, *ceilings}), *ceilings]
 
 
-def _read(
-    by_method: dict[str, list[Stored]],
-    concepts: list[Concept],
-    order: list[str],
-    tuned: bool,
-) -> dict[Concept, list[Row]]:
+def _read(by_method: dict[str, list[Stored]], info: dict[str, Any], order: list[str]) -> dict[Concept, list[Row]]:
     """Every method's cells of one problem, by concept."""
+    concepts = [Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]]
+    tuned = info["config"]["thresholds"] == "val"
     rows: dict[Concept, list[Row]] = {}
     for method in (m for m in order if m in by_method):
         found: dict[str, list[tuple[Predictions, NDArray[np.float64] | None]]] = defaultdict(list)

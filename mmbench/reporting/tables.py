@@ -106,7 +106,7 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
     for record in sorted(records, key=lambda r: -(r["mean"] or 0) * (1 if METRICS[primary].better == "higher" else -1)):
         compared = record["method"] == collection.reference
         texts = (
-            record["method"], _with_interval(record), _delta(record), _p(record["p_raw"]), _p(record["p_holm"]),
+            record["method"], _with_interval(record), _delta(record), p_text(record["p_raw"]), p_text(record["p_holm"]),
             _superiority(record), letters.get(record["method"], "–"),
             "reference" if compared else _short_verdict(record),
         )  # fmt: skip
@@ -126,7 +126,8 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
     return Table(title, columns, tuple(rows), notes, f"compare {problem} {concept}")
 
 
-def _p(value: float | None) -> str:
+def p_text(value: float | None) -> str:
+    """Three decimals, or that it is smaller."""
     return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -155,6 +156,11 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def signed(value: float | None) -> str:
+    """A difference, three decimals with its sign; one that rounds to zero has none."""
+    return "–" if value is None else "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
+
+
 def _with_interval(record: Record) -> str:
     text = number(record["mean"])
     if record["ci_low"] is not None:
@@ -165,7 +171,7 @@ def _with_interval(record: Record) -> str:
 def _delta(record: Record) -> str:
     if record["delta"] is None:
         return "–"
-    return f"{record['delta']:+.3f} [{record['delta_low']:+.3f}, {record['delta_high']:+.3f}]"
+    return f"{signed(record['delta'])} [{signed(record['delta_low'])}, {signed(record['delta_high'])}]"
 
 
 def _count(value: int | None) -> str:
