@@ -16,7 +16,7 @@ from mmbench.errors import NotComparableError
 from mmbench.evaluation.metrics import METRICS
 from mmbench.plugins import shipped_folder
 from mmbench.reporting.records import Collection
-from mmbench.reporting.tables import Entry, Table, number
+from mmbench.reporting.tables import Entry, Table, with_interval
 
 Claim = dict[str, str]
 AVERAGES = ("macro_f1", "micro_f1", "weighted_f1")  # what an F1 without a named averaging stands beside
@@ -81,7 +81,7 @@ def _claims(collection: Collection, concept: str, claims: list[Claim]) -> Table:
     for row, by_metric in by_row.items():
         cells = [*row, *(by_metric[m]["value"] if m in by_metric else "–" for m in claimed)]
         method = next(iter(by_metric.values()))["ours"]
-        cells += [_value(measured[method, name]) if (method, name) in measured else "–" for name in ours]
+        cells += [with_interval(measured[method, name]) if (method, name) in measured else "–" for name in ours]
         rows.append(tuple(Entry(cell) for cell in cells))
     title = f"{concept} · published, claimed · {collection.info['task']['title']} · protocol {_protocol(collection)}"
     shown = [f"{_printed(metric)}: claimed" for metric in claimed] + [f"{name}: ours [95 %]" for name in ours]
@@ -185,8 +185,3 @@ def _short(claim: Claim) -> str:
 
 def _printed(metric: str) -> str:
     return "F1, averaging not stated" if metric == "f1" else metric
-
-
-def _value(record: dict[str, float | None]) -> str:
-    interval = "" if record["ci_low"] is None else f" [{number(record['ci_low'])}, {number(record['ci_high'])}]"
-    return f"{number(record['mean'])}{interval}"

@@ -14,7 +14,7 @@ from mmbench.evaluation.metrics import METRICS
 from mmbench.evaluation.significance import Test, nadeau_bengio
 from mmbench.reporting.merging import check_alike, differences
 from mmbench.reporting.records import Question, read_rows
-from mmbench.reporting.tables import Entry, Table, number, p_text, signed
+from mmbench.reporting.tables import Entry, Table, decimals, number, p_text, signed
 from mmbench.reporting.verdicts import ALPHA
 from mmbench.running.store import CEILING, RunFolder
 from mmbench.splits import leaks
@@ -104,8 +104,9 @@ def _table(
         spread = f"{np.std(found, ddof=1):.3f}" if len(found) > 1 else "–"
         delta, p, verdict = "–", "–", "reference" if method == reference else "–"
         if test is not None and test.effect is not None:
-            bounds = "" if test.low is None else f" [{signed(test.low)}, {signed(test.high)}]"
-            delta, p = signed(test.effect) + bounds, p_text(test.p)
+            places = decimals(test.low, test.high)
+            bounds = "" if test.low is None else f" [{signed(test.low, places)}, {signed(test.high, places)}]"
+            delta, p = signed(test.effect, places) + bounds, p_text(test.p)
             verdict = test.reason or ("–" if generated else _verdict(test.effect * sign, adjusted[method]))
         texts = (method, number(float(np.mean(found))), spread, delta, p, p_text(adjusted.get(method)), verdict)
         rows.append(tuple(Entry(text) for text in texts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,11 +61,11 @@ def _table(collection: Collection, problem: str, concept: str, metrics: list[str
     rows = []
     for method in methods:
         first = found[method, metrics[0]]
-        row = [Entry(method), Entry(_with_interval(first), (problem, concept, metrics[0], method) in collection.best)]
+        row = [Entry(method), Entry(with_interval(first), (problem, concept, metrics[0], method) in collection.best)]
         if deltas:
             row.append(Entry(_delta(first)))
         row += [
-            Entry(number(found[method, name]["mean"]), (problem, concept, name, method) in collection.best)
+            Entry(_value(found[method, name]), (problem, concept, name, method) in collection.best)
             for name in metrics[1:]
         ]
         row += [Entry(_count(first["parameters"])), Entry(_seconds(first["train_seconds"])), Entry(energy(first))]
@@ -106,7 +107,7 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
     for record in sorted(records, key=lambda r: -(r["mean"] or 0) * (1 if METRICS[primary].better == "higher" else -1)):
         compared = record["method"] == collection.reference
         texts = (
-            record["method"], _with_interval(record), _delta(record), p_text(record["p_raw"]), p_text(record["p_holm"]),
+            record["method"], with_interval(record), _delta(record), p_text(record["p_raw"]), p_text(record["p_holm"]),
             _superiority(record), letters.get(record["method"], "–"),
             "reference" if compared else _short_verdict(record),
         )  # fmt: skip
@@ -151,27 +152,41 @@ def _title(collection: Collection, problem: str, concept: str, head: str) -> str
     return f"{title} · {problem}" if len(info["problems"]) > 1 and problem != concept else title
 
 
-def number(value: float | None) -> str:
-    """Three decimals, or a dash where there is no value."""
-    return "–" if value is None else f"{value:.3f}"
+def decimals(low: float | None, high: float | None) -> int:
+    """Decimals that an interval supports: two significant digits of its half-width, at most three decimals."""
+    if low is None or high is None or not high > low:
+        return 3
+    return min(3, max(0, 1 - math.floor(math.log10((high - low) / 2))))
 
 
-def signed(value: float | None) -> str:
-    """A difference, three decimals with its sign; one that rounds to zero has none."""
-    return "–" if value is None else "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
+def number(value: float | None, places: int = 3) -> str:
+    """That many decimals, or a dash where there is no value."""
+    return "–" if value is None else f"{value:.{places}f}"
 
 
-def _with_interval(record: Record) -> str:
-    text = number(record["mean"])
-    if record["ci_low"] is not None:
-        text += f" [{record['ci_low']:.3f}, {record['ci_high']:.3f}]"
-    return text
+def signed(value: float | None, places: int = 3) -> str:
+    """A difference with its sign; one that rounds to zero has none."""
+    return "–" if value is None else f"{0:.{places}f}" if abs(value) < 0.5 * 10**-places else f"{value:+.{places}f}"
+
+
+def _value(record: Record) -> str:
+    return number(record["mean"], decimals(record["ci_low"], record["ci_high"]))
+
+
+def with_interval(record: Record) -> str:
+    """The mean and its interval, with the digits that it supports."""
+    if record["ci_low"] is None:
+        return number(record["mean"])
+    places = decimals(record["ci_low"], record["ci_high"])
+    return f"{_value(record)} [{number(record['ci_low'], places)}, {number(record['ci_high'], places)}]"
 
 
 def _delta(record: Record) -> str:
     if record["delta"] is None:
         return "–"
-    return f"{signed(record['delta'])} [{signed(record['delta_low'])}, {signed(record['delta_high'])}]"
+    delta, low, high = record["delta"], record["delta_low"], record["delta_high"]
+    places = decimals(low, high)
+    return f"{signed(delta, places)} [{signed(low, places)}, {signed(high, places)}]"
 
 
 def _count(value: int | None) -> str:

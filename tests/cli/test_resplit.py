@@ -46,7 +46,8 @@ def test_a_row_is_the_corrected_test_over_the_runs_own_values(split):
         d.mean() - half,
         d.mean() + half,
     ]
-    assert found[:5] == pytest.approx(expected, abs=6e-4)
+    assert found[:2] == pytest.approx(expected[:2], abs=6e-4)
+    assert found[2:5] == pytest.approx(expected[2:], abs=6e-3)  # the interval is wide: two decimals
     assert found[5] == pytest.approx(p, abs=1e-3)
     assert "3 splits, seeds 0, 1, 2; about 1,078 training and 359 test rows a split" in table
     assert "over 6 comparisons with concat+equal" in table

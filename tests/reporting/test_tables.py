@@ -12,7 +12,7 @@ from rich.console import Console
 from mmbench.reporting.latex import to_latex
 from mmbench.reporting.records import Collection
 from mmbench.reporting.render import render
-from mmbench.reporting.tables import Entry, Table, energy, make_tables, number
+from mmbench.reporting.tables import Entry, Table, decimals, energy, make_tables, number
 from mmbench.reporting.terminal import _print, to_text
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
@@ -22,7 +22,7 @@ HOSTILE = "[red]only:a|b,c\"d'[/red]"
 def record(method="good+equal", metric="macro_f1", **changes) -> dict:
     return {
         "task": "toy", "problem": "joint", "concept": "sort", "label": "", "method": method, "metric": metric,
-        "mean": 0.5, "sd": 0.01, "ci_low": 0.4, "ci_high": 0.6, "ci_kind": "95 % percentile", "n_seeds": 5,
+        "mean": 0.5, "sd": 0.01, "ci_low": 0.45, "ci_high": 0.55, "ci_kind": "95 % percentile", "n_seeds": 5,
         "n_train": 1000, "n_test": 2000, "n_groups": 1500, "delta": None, "delta_low": None, "delta_high": None,
         "mde": None, "parameters": 12345, "train_seconds": 1.25, "energy_wh": 0.5, "energy_source": "rapl",
         "encoders": "text=tfidf-svd", "tests": [], "verdict": None, "labels": "union", "split": "official",
@@ -61,7 +61,7 @@ def test_a_value_an_interval_and_a_difference():
     (table,) = make_tables(made, ("map",))
     assert table.columns[:4] == ("method", "macro_f1 [95 % interval]", "Δ to ours+dmtl [95 %]", "map")
     first, second = ([entry.text for entry in row] for row in table.rows)
-    assert first == ["good+equal", "0.500 [0.400, 0.600]", "-0.012 [-0.050, +0.020]", "0.250", "12,345", "1.2", "0.5"]
+    assert first == ["good+equal", "0.500 [0.450, 0.550]", "-0.012 [-0.050, +0.020]", "0.250", "12,345", "1.2", "0.5"]
     assert second[2] == "–"
 
 
@@ -128,7 +128,7 @@ def test_csv_has_one_row_a_record_and_comes_back():
     rows = list(csv.DictReader(io.StringIO(render(collection(records), "csv", ()))))
     assert len(rows) == 3
     assert json.loads(rows[0]["tests"]) == records[0]["tests"]
-    assert float(rows[0]["ci_low"]) == 0.4
+    assert float(rows[0]["ci_low"]) == 0.45
     assert rows[2]["mean"] == ""
 
 
@@ -139,9 +139,9 @@ def test_json_refuses_what_json_cannot_hold():
 
 def test_plain_text_has_no_escape_codes_and_all_columns(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    text = to_text([Table("t", tuple("abcdefgh"), (tuple(Entry("0.500 [0.400, 0.600]") for _ in range(8)),), (), "n")])
+    text = to_text([Table("t", tuple("abcdefgh"), (tuple(Entry("0.500 [0.450, 0.550]") for _ in range(8)),), (), "n")])
     assert "\x1b" not in text
-    assert text.count("0.600]") == 8
+    assert text.count("0.550]") == 8
 
 
 def test_two_problems_are_told_apart():
@@ -165,3 +165,17 @@ def test_a_narrow_terminal_leaves_out_columns_and_says_so_but_cuts_no_number():
         assert ("this terminal is too narrow for: parameters" in " ".join(text.split())) is not whole
         assert "0.5" in text
         assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "places"),
+    [(0.70, 0.74, 3), (0.5, 0.6, 3), (0.3, 0.5, 2), (0.2, 0.7, 2), (0.8, 0.8, 3), (0.8999, 0.9001, 3), (None, None, 3)],
+)
+def test_no_more_digits_than_two_of_the_half_width(low, high, places):
+    assert decimals(low, high) == places
+
+
+def test_values_and_differences_have_the_digits_of_their_intervals():
+    wide = record(mean=0.51234, ci_low=0.30123, ci_high=0.72345, delta=0.0004, delta_low=-0.25, delta_high=0.251)
+    table = make_tables(collection([wide, record(method="ours+dmtl")]), ("macro_f1",))[0]
+    assert [entry.text for entry in table.rows[0][1:3]] == ["0.51 [0.30, 0.72]", "0.00 [-0.25, +0.25]"]
