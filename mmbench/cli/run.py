@@ -29,6 +29,7 @@ from mmbench.cli.selecting import (
 if TYPE_CHECKING:
     from mmbench.config import Settings
     from mmbench.plugins import Registry
+    from mmbench.reporting.records import Collection
     from mmbench.running.plan import Plan, Request
     from mmbench.running.store import Cell
 
@@ -73,7 +74,7 @@ def run(
     from mmbench.config import Settings, find_settings, merge, parse_assignments, read_settings
     from mmbench.errors import UsageError, unknown
     from mmbench.plugins import MARKER, Registry
-    from mmbench.running.plan import Request
+    from mmbench.running.plan import Request, make_plan
 
     names = [name.strip() for name in (task or task_name or "").split(",") if name.strip()]
     if not names or (task and task_name):
@@ -110,8 +111,17 @@ def run(
     settings = merge([*layers, flags, parse_assignments(set_ or [])])
     registry = Registry(plugin or [])
     requests = [Request(name, settings, settings.out or OUT, require_data, force) for name in names]
-    one = _run_splits if resplit else _run_one
-    return max(one(request, registry, settings, energy=not no_energy) for request in requests)
+    if resplit:
+        return max(_run_splits(request, registry, settings, energy=not no_energy) for request in requests)
+    plans = [make_plan(request, registry) for request in requests]
+    codes, collections = [], []
+    for plan in plans:
+        failed = _train(plan, registry, settings, energy=not no_energy)
+        collections.append(_show(plan, registry, settings))
+        codes.append(_tell(failed))
+    if len(plans) > 1:
+        _show_across(collections)
+    return max(codes)
 
 
 def _pairs(flag: str, text: str | None) -> dict[str, str]:
@@ -124,16 +134,6 @@ def _pairs(flag: str, text: str | None) -> dict[str, str]:
             raise UsageError(f"{flag} {item}: expected modality=encoder, for example text=tfidf-svd")
         pairs[key] = value
     return pairs
-
-
-def _run_one(request: Request, registry: Registry, settings: Settings, energy: bool) -> int:
-    """One task: its plan, its cells, its tables; the exit code."""
-    from mmbench.running.plan import make_plan
-
-    plan = make_plan(request, registry)
-    failed = _train(plan, registry, settings, energy)
-    _show(plan, registry, settings)
-    return _tell(failed)
 
 
 def _run_splits(request: Request, registry: Registry, settings: Settings, energy: bool) -> int:
@@ -241,13 +241,25 @@ def _seeds_line(n: int) -> str:
     return f"{n} seeds: intervals cover seeds and samples"
 
 
-def _show(plan: Plan, registry: Registry, settings: Settings) -> None:
+def _show_across(collections: list[Collection]) -> None:
+    """The methods that all tasks have, by their average rank."""
+    from mmbench.reporting.across import across_table
+    from mmbench.reporting.terminal import print_tables
+
+    table = across_table(collections)
+    if table is not None:
+        print_tables([table])
+
+
+def _show(plan: Plan, registry: Registry, settings: Settings) -> Collection:
+    """Print a run's tables and what to type next; what was printed."""
     from mmbench.cli.progress import say
     from mmbench.reporting.records import Question, make_records
     from mmbench.reporting.tables import TABLE_METRICS, make_tables
     from mmbench.reporting.terminal import print_tables
 
-    print_tables(make_tables(make_records(plan.folder, Question(methods=tuple(plan.methods))), TABLE_METRICS))
+    collection = make_records(plan.folder, Question(methods=tuple(plan.methods)))
+    print_tables(make_tables(collection, TABLE_METRICS))
     name = shlex.quote(plan.folder.path.name)
     out = f" --out {shlex.quote(str(plan.folder.path.parent))}" if settings.out else ""
     say(f"run folder: {plan.folder.path}")
@@ -259,6 +271,7 @@ def _show(plan: Plan, registry: Registry, settings: Settings) -> None:
         reference = plan.task.proposed if plan.task.proposed in plan.methods else next(iter(plan.methods))
         say(f"  mmbench compare {name}{out} --reference {shlex.quote(reference)}")
     say(f"  {_again(plan, registry, settings, settings.data)} --seeds 10")
+    return collection
 
 
 def _again(plan: Plan, registry: Registry, settings: Settings, data: Path | str | None) -> str:
