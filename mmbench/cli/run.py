@@ -278,6 +278,7 @@ def _again(plan: Plan, registry: Registry, settings: Settings, data: Path | str 
     """The command that runs every method on the same problems."""
     words = ["mmbench", "run", plan.name, "--protocol", plan.protocol.name, "--method", "all"]
     words += ["--data", str(data)] if data else []
+    words += ["--out", str(settings.out)] if settings.out else []
     words += [word for path in registry.extra for word in ("--plugin", str(path))]
     words += [word for key, value in settings.task.items() for word in ("--set", f"task.{key}={value}")]
     return shlex.join(words)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.evaluation.bootstrap import Draws, interval
+from mmbench.evaluation.bootstrap import Draws, interval, spread_over_seeds
 from mmbench.evaluation.decisions import decide
-from mmbench.evaluation.metrics import row_counts
+from mmbench.evaluation.metrics import per_label, row_counts
 from mmbench.evaluation.predictions import Predictions
 
 Array = NDArray[np.float64]
@@ -150,17 +150,22 @@ def label_intervals(cells: Cells, n_seeds: int) -> list[tuple[float, float] | No
         tp, fp, fn = np.moveaxis((weights @ by_group.reshape(len(names), -1)).reshape(-1, len(cells), 3, k), 2, 0)
         total = 2 * tp + fp + fn
         values[rows] = np.divide(2 * tp, total, out=np.zeros_like(total), where=total > 0)
-    shares = draws.seeds() if len(cells) == n_seeds else np.ones((LABEL_REPLICATES, 1))
-    mean = (values * shares[:, :, None]).sum(axis=1)
-    return [interval(label) for label in mean.T]
+    if len(cells) < n_seeds or not draws.crossed:
+        return [interval(label) for label in values.mean(axis=1).T]
+    tables = [per_label(*cell) for cell in cells]
+    full = np.array([[table[label]["f1"] for label in first.concept.labels] for table in tables], dtype=np.float64)
+    return [interval(spread_over_seeds(values[:, :, i], full[:, i])) for i in range(k)]
 
 
 def pareto(costs: Sequence[float], qualities: Sequence[float]) -> list[int]:
     """The places that no other beats: none is at most as costly and at least as good, and better in one; by cost."""
     front: list[int] = []
     for place in sorted(range(len(costs)), key=lambda i: (costs[i], -qualities[i])):
-        if not front or qualities[place] > qualities[front[-1]]:
-            front.append(place)
-        elif (costs[place], qualities[place]) == (costs[front[-1]], qualities[front[-1]]):
+        last = front[-1] if front else place
+        if (
+            not front
+            or qualities[place] > qualities[last]
+            or ((costs[place], qualities[place]) == (costs[last], qualities[last]))
+        ):
             front.append(place)
     return front

@@ -6,7 +6,7 @@ Drawn without pyplot: nothing here touches a global state or opens a window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from mmbench.reporting.evidence import LabelScore, Loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
 
 INK, MUTED, FAINT = "#1b1b1b", "#6b6b6b", "#d9d9d9"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -84,7 +85,7 @@ def label_bars(axes: Axes, labels: Sequence[LabelScore], compared: Sequence[floa
     )
     for place, label in enumerate(labels):
         if label.low is not None:
-            axes.plot([label.low, label.high], [place, place], color=INK, linewidth=1.1)
+            axes.plot([label.low, label.high or 0.0], [place, place], color=INK, linewidth=1.1)
     if compared is not None:
         axes.plot(compared, places, "|", color=COLOURS[1], markersize=11, markeredgewidth=1.8)
     _rows(axes, [f"{label.label} ({label.support})" for label in labels])
@@ -115,9 +116,9 @@ def many_curves(
     _legend(axes, lines, names, 1)
 
 
-def _legend(axes: Axes, handles: Sequence[object], names: Sequence[str], columns: int) -> None:
+def _legend(axes: Axes, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
     """A legend below the axes, left-aligned with the figure."""
-    axes.figure.legend(list(handles), list(names), loc="lower left", ncols=columns, bbox_to_anchor=(0, 0))  # type: ignore[union-attr]
+    axes.get_figure(root=True).legend(handles, names, loc="lower left", ncols=columns, bbox_to_anchor=(0, 0))  # type: ignore[union-attr]
 
 
 def reliability(axes: Axes, found: Calibration) -> None:
@@ -154,7 +155,9 @@ def convergence(axes: Axes, losses: Sequence[Loss]) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = [
         axes.plot([], [], color=INK, linewidth=1.2)[0],
         axes.plot([], [], color=INK, linewidth=0.8, linestyle="--")[0],

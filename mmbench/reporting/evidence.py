@@ -56,7 +56,7 @@ class MethodEvidence:
 
 @dataclass(frozen=True)
 class Hard:
-    """The samples that are wrong in the largest share of all fits: (id, group, share), and how many are wrong in all."""
+    """The samples wrong in the largest share of all fits: (id, group, share), and how many are wrong in all."""
 
     samples: tuple[tuple[str, str, float], ...]
     always: int
@@ -131,7 +131,7 @@ def _problem(
         loaded: dict[str, list[tuple[Predictions, Array | None]]] = defaultdict(list)
         for cell in distinct:
             path = folder.predictions_path(cell)
-            if tuned or not val:
+            if tuned:
                 val = read_predictions(path, concepts, "val")
             for name, predictions in read_predictions(path, concepts, "test").items():
                 loaded[name].append((predictions, tune_thresholds(val[name]) if tuned else None))
@@ -139,12 +139,13 @@ def _problem(
             part = loaded[concept.name]
             if part and len(part[0][0].ids):
                 records = _records(collection, problem["name"], concept.name, method)
-                found[concept.name][method] = made = _method(method, part, len(done), records)
+                ranks = not any(concept.name in result.get("hard", ()) for _, result in done)
+                found[concept.name][method] = made = _method(method, part, len(done), records, ranks)
                 first.setdefault(concept.name, part[0][0])
                 if not method.startswith(CEILING) and not made.constant:
                     wrong[concept.name].append(mistakes.wrong_rows(part))
     return [
-        _concept(problem, concept, found[concept.name], first[concept.name], val[concept.name], wrong[concept.name])
+        _concept(problem, concept, found[concept.name], first[concept.name], wrong[concept.name])
         for concept in concepts
         if concept.name in first
     ]
@@ -158,7 +159,9 @@ def _records(collection: Collection, problem: str, concept: str, method: str) ->
     }
 
 
-def _method(method: str, cells: Cells, n_seeds: int, records: dict[tuple[str, str], Record]) -> MethodEvidence:
+def _method(
+    method: str, cells: Cells, n_seeds: int, records: dict[tuple[str, str], Record], ranks: bool
+) -> MethodEvidence:
     predictions = cells[0][0]
     f1 = [records[label, "f1"] for label in predictions.concept.labels]
     bounds = [(r["ci_low"], r["ci_high"]) for r in f1]
@@ -173,9 +176,9 @@ def _method(method: str, cells: Cells, n_seeds: int, records: dict[tuple[str, st
         method,
         len(cells),
         mistakes.is_constant(cells),
-        curves.roc_points(cells),
-        curves.pr_points(cells),
-        curves.calibration(cells),
+        curves.roc_points(cells) if ranks else None,
+        curves.pr_points(cells) if ranks else None,
+        curves.calibration(cells) if ranks else None,
         curves.confusion(cells),
         curves.binary_counts(cells),
         labels,
@@ -190,14 +193,11 @@ def _concept(
     concept: Concept,
     methods: dict[str, MethodEvidence],
     test: Predictions,
-    val: Predictions,
     wrong: list[Array],
 ) -> ConceptEvidence:
     sizes = problem["concepts"][concept.name]
-    balance = {"val": val.truth.sum(axis=0), "test": test.truth.sum(axis=0)}
-    rows = {"train": sizes["n_train"], "val": len(val.ids), "test": len(test.ids)}
-    if "train_counts" in sizes:
-        balance = {"train": np.array([sizes["train_counts"][label] for label in concept.labels]), **balance}
+    balance = {split: np.array(counts) for split, counts in sizes["support"].items()}
+    rows = {"train": sizes["n_train"], "val": sizes["n_val"], "test": len(test.ids)}
     return ConceptEvidence(problem["name"], concept, methods, balance, rows, _hard(test, wrong))
 
 

@@ -32,7 +32,7 @@ COLUMN = 3.4  # inches: a column of a paper, and about the width of a phone
 LINE = 0.137  # inches: a row of a legend
 IN_LEGEND = 6
 FORMATS = ("pdf", "svg", "png")
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 7.5,
     "xtick.labelsize": 7,
@@ -247,7 +247,10 @@ def _costs(collection: Collection, found: ConceptEvidence) -> Iterator[Plot | st
             continue
         caption = f"{known[0]['metric']} on {name} with its interval against {unit} (logarithmic).{left_out}"
         if not generated:
-            caption += " The dashed line joins the Pareto front: no other method costs less and has a higher mean; the intervals say how sure that is."
+            caption += (
+                " The dashed line joins the Pareto front: no other method costs less and has a higher mean; the "
+                "intervals say how sure that is."
+            )
         alt = _list((r["method"], f"{r['mean']:.3f} at {drawing.short(float(f'{r[field]:.3g}'))}") for r in known)
         bottom = 0.48 + LINE * -(-len(known) // 2)
         yield Plot(kind, found.problem, name, "", caption, alt, 2.1 + bottom, 0.5, bottom,
@@ -267,7 +270,7 @@ def _by_method(collection: Collection, found: ConceptEvidence) -> Iterator[Plot 
         alt = _list(
             (s.label, f"{s.f1:.3f}" + ("" if s.low is None else f" ({s.low:.3f} to {s.high:.3f})"))
             for s in evidence.labels
-        )  # noqa: E501
+        )
         yield Plot("labels", *place, caption, alt, 0.5 + 0.2 * len(labels),
                    _margin([f"{drawing.shorten(s.label)} ({s.support})" for s in evidence.labels]), 0.4,
                    partial(drawing.label_bars, labels=evidence.labels, compared=other))  # fmt: skip
@@ -290,9 +293,9 @@ def _reliability(found: ConceptEvidence, method: str, evidence: MethodEvidence) 
     assert evidence.calibration is not None
     what = "its predicted label" if found.concept.kind == "exclusive" else "each label"
     caption = (
-        f"Reliability of {method} on {found.concept.name}: of the rows whose score of {what} lies in a tenth, the share "
-        f"where it holds; all seeds pooled. ECE {evidence.calibration.ece:.3f}: the mean distance from the diagonal over "
-        "rows. Grey: where the scores lie."
+        f"Reliability of {method} on {found.concept.name}: of the rows whose score of {what} lies in a tenth, "
+        f"the share where it holds; all seeds pooled. ECE {evidence.calibration.ece:.3f}: the mean distance from the "
+        "diagonal over rows. Grey: where the scores lie."
     )
     c = evidence.calibration
     alt = _list((f"{x:.2f}", f"observed {y:.2f}") for x, y in zip(c.confidence, c.observed, strict=True))
@@ -347,7 +350,7 @@ COLOURS = {
 
 
 def to_svg(plot: Plot, key: str) -> str:
-    """The figure as an SVG element for a page: its text is text, its colours are the page's, its ids begin with ``key``.
+    """The figure as an SVG element for a page: text as text, the page's colours, ids that begin with ``key``.
 
     The data's names appear in it only as escaped text.
     """

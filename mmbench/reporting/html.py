@@ -19,7 +19,7 @@ from mmbench.config import Training
 from mmbench.reporting.evidence import ConceptEvidence, Evidence, MethodEvidence, gather
 from mmbench.reporting.figures import Plot, figures, primary_records, to_svg
 from mmbench.reporting.records import Collection
-from mmbench.reporting.tables import Table, number
+from mmbench.reporting.tables import Table, decimals, number, p_text, with_delta
 from mmbench.running.store import CEILING, RunFolder
 
 SECTIONS = (
@@ -77,7 +77,8 @@ def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table]) 
         find=find,
         svg=svg,
         number=lambda value, digits: "–" if value is None else f"{value:.{digits}f}",
-        signed=lambda value: "–" if value is None else f"{value:+.3f}",
+        delta=with_delta,
+        p=p_text,
         sentence=_sentence,
     )
 
@@ -88,13 +89,16 @@ def _unranked(table: Table) -> list[int]:
 
 
 def _sentence(test: dict[str, Any]) -> str:
-    """A test's record as one line: its name, then whatever it tells."""
-    told = {key: value for key, value in test.items() if key != "name" and value is not None}
-    parts = [
-        f"{key.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
-        for key, value in told.items()
-    ]
-    return f"{test.get('name', 'test')}: {', '.join(parts)}"
+    """A test's record as one line: p or why there is none, then the effect, its unit and its null."""
+    head = f"{test['name']}: " + (f"p {p_text(test['p'])}" if test["p"] is not None else f"no p, {test['reason']}")
+    effect = ""
+    if test["effect"] is not None:
+        places = decimals(test["low"], test["high"])
+        effect = f"; {test['effect_name']} {number(test['effect'], places)}"
+        if test["low"] is not None:
+            effect += f" [{number(test['low'], places)}, {number(test['high'], places)}], {test['interval_kind']}"
+    reach = f"; smallest p {test['smallest_p']:.2g}" if test["p"] is not None and test["smallest_p"] else ""
+    return f"{head}{effect}; n = {test['n']:,} ({test['unit']}); null: {test['null']}{reach}"
 
 
 def _facts(collection: Collection, evidence: Evidence) -> list[tuple[str, str]]:
@@ -127,6 +131,7 @@ def _concept(collection: Collection, found: ConceptEvidence, several: bool) -> d
         "concept": found.concept.name,
         "name": name or found.concept.name,
         "labels": list(found.concept.labels),
+        "ties": collection.ties.get(f"{found.problem} {found.concept.name}", {}),
         "comparisons": [] if collection.info["task"]["generated"] else [r for r in records if r["p_raw"] is not None],
         "label_rows": [[m.method, *(number(score.f1) for score in m.labels)] for m in found.methods.values()],
         "always": f"{found.hard.always:,}",

@@ -63,7 +63,7 @@ def _table(collection: Collection, problem: str, concept: str, metrics: list[str
         first = found[method, metrics[0]]
         row = [Entry(method), Entry(with_interval(first), (problem, concept, metrics[0], method) in collection.best)]
         if deltas:
-            row.append(Entry(_delta(first)))
+            row.append(Entry(with_delta(first)))
         row += [
             Entry(_value(found[method, name]), (problem, concept, name, method) in collection.best)
             for name in metrics[1:]
@@ -107,7 +107,8 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
     for record in sorted(records, key=lambda r: -(r["mean"] or 0) * (1 if METRICS[primary].better == "higher" else -1)):
         compared = record["method"] == collection.reference
         texts = (
-            record["method"], with_interval(record), _delta(record), p_text(record["p_raw"]), p_text(record["p_holm"]),
+            record["method"], with_interval(record), with_delta(record),
+            p_text(record["p_raw"]), p_text(record["p_holm"]),
             _superiority(record), letters.get(record["method"], "–"),
             "reference" if compared else _short_verdict(record),
         )  # fmt: skip
@@ -181,7 +182,8 @@ def with_interval(record: Record) -> str:
     return f"{_value(record)} [{number(record['ci_low'], places)}, {number(record['ci_high'], places)}]"
 
 
-def _delta(record: Record) -> str:
+def with_delta(record: Record) -> str:
+    """Δ and its interval, with the digits that it supports; a dash without a reference."""
     if record["delta"] is None:
         return "–"
     delta, low, high = record["delta"], record["delta_low"], record["delta_high"]
