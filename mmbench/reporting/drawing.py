@@ -182,7 +182,7 @@ def balance(axes: Axes, labels: Sequence[str], counts: dict[str, NDArray[np.int6
         handles.append(bars)
     _rows(axes, labels)
     axes.set_xlabel("share of the labelled rows")
-    _legend(axes, handles, [f"{split} ({rows[split]:,} rows)" for split in counts], len(counts))
+    _legend(axes, handles, [f"{split} ({rows[split]:,})" for split in counts], len(counts))
 
 
 def cost(axes: Axes, records: Sequence[Record], field: str, unit: str, front: bool) -> None:

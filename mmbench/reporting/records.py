@@ -151,6 +151,8 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
             family += compared.family
             ranked[f"{problem} {concept.name}"] = list(compared.ranked)
             ties[f"{problem} {concept.name}"] = compared.ties
+            if compared.rough:
+                rough[f"{problem} {concept.name}"] = compared.rough
             best |= {(problem, concept.name, metric, method) for metric, method in compared.best}
     judge(family, info, reference, question.margin)
     return Collection(

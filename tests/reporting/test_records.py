@@ -174,6 +174,13 @@ def test_differences_tests_and_verdicts(run):
     assert ours["tests"] == []
 
 
+def test_labels_that_are_rare_are_named_under_their_table(run):
+    found = make_records(run)
+    assert set(found.rough) == {"joint sort", "joint many"}
+    assert "fewer than 50 tweets of the test set hold" in render(found, "markdown", ())
+    assert all(name in found.rough["joint many"] for name in ("x ", "y "))
+
+
 def test_the_family_is_methods_times_concepts_on_the_primary_metric(run):
     tested = [r for r in make_records(run).records if r["p_raw"] is not None]
     assert {(r["method"], r["concept"], r["metric"]) for r in tested} == {
