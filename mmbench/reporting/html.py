@@ -133,7 +133,7 @@ def _concept(collection: Collection, found: ConceptEvidence, several: bool) -> d
         "labels": list(found.concept.labels),
         "ties": collection.ties.get(f"{found.problem} {found.concept.name}", {}),
         "comparisons": [] if collection.info["task"]["generated"] else [r for r in records if r["p_raw"] is not None],
-        "label_rows": [[m.method, *(number(score.f1) for score in m.labels)] for m in found.methods.values()],
+        "label_rows": [[m.method, *(number(s.f1, decimals(s.low, s.high)) for s in m.labels)] for m in found.methods.values()],
         "always": f"{found.hard.always:,}",
         "n_test": f"{found.rows['test']:,}",
         "n_methods": found.hard.methods,
