@@ -100,6 +100,7 @@ class Dataset:
         fingerprint: hex digest of everything a result depends on in the data.
         title: the name printed everywhere; a generated sample says "(generated)" in it.
         notes: lines about the data that a reader of the results must know.
+        facets: by name (``"event"``), (n,) str: what a report sums errors up by; ``""`` where it is not known.
         ceilings: for generated data, by name (``"text"``, ``"text+image"``) and concept the best possible scores
             (n, K) given only those modalities.
     """
@@ -114,6 +115,7 @@ class Dataset:
     title: str
     generated: bool = False
     notes: tuple[str, ...] = ()
+    facets: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     ceilings: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     def labelled(self, concept: str) -> NDArray[np.bool_]:

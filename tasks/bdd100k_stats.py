@@ -83,6 +83,7 @@ def load(request: LoadRequest) -> Dataset:
         fingerprint=digest(["\n".join(names.tolist()), *(inputs[m] for m in request.modalities), *targets.values()]),
         title="BDD100K statistics, " + ("sample (generated)" if generated else f"{len(names):,} validation images"),
         generated=generated,
+        facets={name: np.where(arrays[name] == NO_LABEL, "", arrays[name]) for name in ("timeofday", "weather")},
         notes=_notes(targets),
     )
 

@@ -51,7 +51,7 @@ class Progress:
     ) -> None:
         self.bar.stop()
         if kind is None:
-            say(f"{self.done} cells in {time.monotonic() - self.started:.0f} s")
+            say(f"{self.done} cell{'s' * (self.done != 1)} in {time.monotonic() - self.started:.0f} s")
 
     def epoch(self, cell: Cell, epoch: int, of: int, loss: float) -> None:
         """An epoch ended."""

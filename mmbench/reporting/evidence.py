@@ -52,6 +52,7 @@ class MethodEvidence:
     mistakes: tuple[Mistake, ...]
     confusions: tuple[Confusion, ...]
     groups: tuple[GroupErrors, ...]
+    facets: dict[str, tuple[GroupErrors, ...]]
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def _problem(
     found: dict[str, dict[str, MethodEvidence]] = {concept.name: {} for concept in concepts}
     wrong: dict[str, list[Array]] = {concept.name: [] for concept in concepts}
     first: dict[str, Predictions] = {}
+    facets = folder.facets()
     val: dict[str, Predictions] = {}
     for method, done in by_method.items():
         distinct = [cell for cell, _ in (done[:1] if done[0][1].get("deterministic") else done)]
@@ -140,7 +142,7 @@ def _problem(
             if part and len(part[0][0].ids):
                 records = _records(collection, problem["name"], concept.name, method)
                 ranks = not any(concept.name in result.get("hard", ()) for _, result in done)
-                found[concept.name][method] = made = _method(method, part, len(done), records, ranks)
+                found[concept.name][method] = made = _method(method, part, len(done), records, ranks, facets)
                 first.setdefault(concept.name, part[0][0])
                 if not method.startswith(CEILING) and not made.constant:
                     wrong[concept.name].append(mistakes.wrong_rows(part))
@@ -160,9 +162,15 @@ def _records(collection: Collection, problem: str, concept: str, method: str) ->
 
 
 def _method(
-    method: str, cells: Cells, n_seeds: int, records: dict[tuple[str, str], Record], ranks: bool
+    method: str,
+    cells: Cells,
+    n_seeds: int,
+    records: dict[tuple[str, str], Record],
+    ranks: bool,
+    facets: dict[str, dict[str, str]],
 ) -> MethodEvidence:
     predictions = cells[0][0]
+    wrong = mistakes.wrong_rows(cells)
     f1 = [records[label, "f1"] for label in predictions.concept.labels]
     bounds = [(r["ci_low"], r["ci_high"]) for r in f1]
     if all(low is None for low, _ in bounds):
@@ -184,7 +192,8 @@ def _method(
         labels,
         tuple(mistakes.confident_mistakes(cells)),
         tuple(mistakes.label_confusions(cells)),
-        tuple(mistakes.errors_by_group(predictions.groups, mistakes.wrong_rows(cells))),
+        tuple(mistakes.errors_by_group(predictions.groups, wrong)),
+        {name: tuple(mistakes.errors_by_facet(predictions.ids, facet, wrong)) for name, facet in facets.items()},
     )
 
 

@@ -163,7 +163,7 @@ def _comparisons(collection: Collection, found: ConceptEvidence) -> Iterator[Plo
     counts = found.balance
     labels = found.concept.labels
     alt = "; ".join(f"{s}: {_list(zip(labels, map(str, c), strict=True))}" for s, c in counts.items())
-    caption = f"Class balance of {name}: the share of each split's labelled rows (their number in brackets) that have a label."
+    caption = f"Class balance of {name}: the share of a split's labelled rows (how many in brackets) with a label."
     if "train" not in counts:
         caption += f" The run does not store the training rows' labels ({found.rows['train']:,} rows)."
     yield Plot("balance", *place, "", caption, alt, 0.85 + 0.3 * len(labels), _margin(labels), 0.6,

@@ -133,7 +133,9 @@ def _concept(collection: Collection, found: ConceptEvidence, several: bool) -> d
         "labels": list(found.concept.labels),
         "ties": collection.ties.get(f"{found.problem} {found.concept.name}", {}),
         "comparisons": [] if collection.info["task"]["generated"] else [r for r in records if r["p_raw"] is not None],
-        "label_rows": [[m.method, *(number(s.f1, decimals(s.low, s.high)) for s in m.labels)] for m in found.methods.values()],
+        "label_rows": [
+            [m.method, *(number(s.f1, decimals(s.low, s.high)) for s in m.labels)] for m in found.methods.values()
+        ],
         "always": f"{found.hard.always:,}",
         "n_test": f"{found.rows['test']:,}",
         "n_methods": found.hard.methods,
@@ -195,6 +197,11 @@ def _part(
         ],
         "confusions": [[c.truth, c.said, f"{c.rows:.4g}", f"{c.share:.0%}"] for c in method.confusions],
         "groups": [[g.group, f"{g.rows:,}", f"{g.wrong:.4g}"] for g in method.groups],
+        "facets": {
+            name: [[g.group, f"{g.rows:,}", f"{g.wrong:.4g}", f"{g.wrong / g.rows:.0%}"] for g in values]
+            for name, values in method.facets.items()
+            if len(values) > 1
+        },
         "one_row": all(
             problem["concepts"][found.concept.name]["n_groups"] == found.rows["test"]
             for problem in collection.info["problems"]

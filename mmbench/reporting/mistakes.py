@@ -97,6 +97,15 @@ def errors_by_group(groups: NDArray[np.str_], wrong: Array, shown: int = SHOWN) 
     return [GroupErrors(str(names[i]), int(rows[i]), float(sums[i])) for i in order]
 
 
+def errors_by_facet(ids: NDArray[np.str_], facet: dict[str, str], wrong: Array) -> list[GroupErrors]:
+    """A facet's values, the largest share of wrong rows first; rows whose value is not known are left out."""
+    values = np.array([facet.get(str(row), "") for row in ids])
+    names, place = np.unique(values, return_inverse=True)
+    rows, sums = np.bincount(place), np.bincount(place, weights=wrong)
+    order = [i for i in np.lexsort((names, -sums / rows)) if names[i]]
+    return [GroupErrors(str(names[i]), int(rows[i]), float(sums[i])) for i in order]
+
+
 def label_confusions(cells: Cells, shown: int = SHOWN) -> list[Confusion]:
     """The pairs of labels taken for each other most often: the first holds, the second is said and does not."""
     first = cells[0][0]

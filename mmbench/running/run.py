@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmbench.contracts import Dataset
 from mmbench.locate import cache_folder
 from mmbench.plugins import Registry
 from mmbench.running.backends import run_in_processes, run_serially
@@ -38,6 +39,8 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
         info["overrides"] = list(dict.fromkeys([*before["overrides"], *info["overrides"]]))
         info["energy_source"] = energy_source or before.get("energy_source")
     plan.folder.write_info(info)
+    if plan.dataset.facets:
+        plan.folder.write_facets(_test_facets(plan.dataset))
     wanted = {cell.problem for cell in plan.todo}
     prepared = {}
     for problem in plan.dataset.problems:
@@ -47,6 +50,15 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
             )
             _write_ceilings(plan, prepared[problem.name], source)
     return Workplace(plan.folder, plan.config, registry, prepared, plan.methods, source, plan.force)
+
+
+def _test_facets(dataset: Dataset) -> dict[str, dict[str, str]]:
+    """By facet the value of each row that some problem tests on, where it is known."""
+    tested = np.any([problem.split == "test" for problem in dataset.problems], axis=0)
+    return {
+        name: {str(row): str(value) for row, value in zip(dataset.ids[tested], values[tested], strict=True) if value}
+        for name, values in dataset.facets.items()
+    }
 
 
 def _write_ceilings(plan: Plan, prepared: Prepared, source: dict[str, Any]) -> None:

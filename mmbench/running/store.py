@@ -84,6 +84,26 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "run.json", _json({"schema_version": SCHEMA_VERSION, **info}))
 
+    def write_facets(self, facets: dict[str, dict[str, str]]) -> None:
+        """Write ``facets.json`` atomically: by facet the value of each sample id."""
+        with writing(self.path):
+            write_atomically(self.path / "facets.json", _json(facets))
+
+    def facets(self) -> dict[str, dict[str, str]]:
+        """By facet the value of each sample id; {} where the task has none.
+
+        Raises:
+            UsageError: a damaged file.
+        """
+        path = self.path / "facets.json"
+        if not path.is_file():
+            return {}
+        try:
+            found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read: {error}; run the same command again to renew it") from None
+        return found
+
     def result(self, cell: Cell) -> dict[str, Any] | None:
         """A cell's record, or None where it was not run."""
         return _read_result(self.cell_path(cell))

@@ -78,6 +78,7 @@ def load(request: LoadRequest) -> Dataset:
         fingerprint=digest(parts),
         title=_title(annotations, version),
         generated=version is not None,
+        facets={"event": annotations.event},
         notes=(*notes(annotations, concepts, targets, problems), *lines),
         ceilings=sample.ceilings(home, annotations, concepts, options["labels"]) if known else {},
     )

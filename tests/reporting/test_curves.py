@@ -126,3 +126,15 @@ def test_errors_by_group_and_between_labels_are_counted():
     (pair, *_) = mistakes.label_confusions(made)
     table = curves.confusion(made) * (1 - np.eye(K))
     assert pair.rows == table.max()
+
+
+def test_errors_by_facet_are_counted_by_id_and_the_worst_share_comes_first():
+    made = cells(ONE, 2)
+    ids, wrong = made[0][0].ids, mistakes.wrong_rows(made)
+    facet = {str(i): ("flood" if int(i) % 4 else "fire") for i in ids if int(i) >= 20}
+    found = mistakes.errors_by_facet(ids, facet, wrong)
+    for one in found:
+        here = np.array([facet.get(str(i)) == one.group for i in ids])
+        assert (one.rows, one.wrong) == (here.sum(), pytest.approx(wrong[here].sum()))
+    shares = [one.wrong / one.rows for one in found]
+    assert len(found) == 2 and shares == sorted(shares, reverse=True)
