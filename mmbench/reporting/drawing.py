@@ -33,6 +33,11 @@ def shorten(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-LONGEST // 2 + 1 :]}"
 
 
+def mean_rows(value: float) -> str:
+    """A mean number of rows: a tenth at most, and none where there are many."""
+    return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:.1f}"
+
+
 def _shown(name: str) -> str:
     """A name in a legend, which leaves out what begins with an underscore."""
     return f" {name}" if name.startswith("_") else name
@@ -223,7 +228,7 @@ def heat(axes: Axes, labels: Sequence[str], counts: Array, totals: Array) -> Non
     for row in range(len(labels)):
         for column in range(len(labels)):
             colour = "white" if share[row, column] > 0.55 else INK
-            text = f"{share[row, column]:.0%}\n{counts[row, column]:.4g}"
+            text = f"{share[row, column]:.0%}\n{mean_rows(counts[row, column])}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=5.5)
     axes.set_xticks(range(len(labels)), [shorten(label) for label in labels], rotation=45, ha="right")
     _rows(axes, labels)

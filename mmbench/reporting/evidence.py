@@ -190,7 +190,7 @@ def _method(
         curves.confusion(cells),
         curves.binary_counts(cells),
         labels,
-        tuple(mistakes.confident_mistakes(cells)),
+        tuple(mistakes.confident_mistakes(cells)) if ranks else (),
         tuple(mistakes.label_confusions(cells)),
         tuple(mistakes.errors_by_group(predictions.groups, wrong)),
         {name: tuple(mistakes.errors_by_facet(predictions.ids, facet, wrong)) for name, facet in facets.items()},

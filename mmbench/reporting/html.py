@@ -16,6 +16,7 @@ from typing import Any
 
 import mmbench
 from mmbench.config import Training
+from mmbench.reporting.drawing import mean_rows
 from mmbench.reporting.evidence import ConceptEvidence, Evidence, MethodEvidence, gather
 from mmbench.reporting.figures import Plot, figures, primary_records, to_svg
 from mmbench.reporting.records import Collection
@@ -171,7 +172,7 @@ def _part(
     exclusive = found.concept.kind == "exclusive"
     totals = method.binary[:, 0] + method.binary[:, 2]
     rows = [
-        (label, [(round(100 * n / total) if total else 0, f"{n:.4g}") for n in counts])
+        (label, [(round(100 * n / total) if total else 0, mean_rows(n)) for n in counts])
         for label, counts, total in zip(found.concept.labels, method.confusion, totals, strict=True)
     ]
     fits = "1 fit" if method.fits == 1 else f"{method.fits} fits"
@@ -185,7 +186,7 @@ def _part(
         "binary": []
         if exclusive
         else [
-            [label, *(f"{n:.4g}" for n in counts)]
+            [label, *(mean_rows(n) for n in counts)]
             for label, counts in zip(found.concept.labels, method.binary, strict=True)
         ],
         "fits": fits,
@@ -195,10 +196,10 @@ def _part(
              f"{m.confidence:.3f}", f"{m.seeds} of {method.fits}"]
             for m in method.mistakes
         ],
-        "confusions": [[c.truth, c.said, f"{c.rows:.4g}", f"{c.share:.0%}"] for c in method.confusions],
-        "groups": [[g.group, f"{g.rows:,}", f"{g.wrong:.4g}"] for g in method.groups],
+        "confusions": [[c.truth, c.said, mean_rows(c.rows), f"{c.share:.0%}"] for c in method.confusions],
+        "groups": [[g.group, f"{g.rows:,}", mean_rows(g.wrong)] for g in method.groups],
         "facets": {
-            name: [[g.group, f"{g.rows:,}", f"{g.wrong:.4g}", f"{g.wrong / g.rows:.0%}"] for g in values]
+            name: [[g.group, f"{g.rows:,}", mean_rows(g.wrong), f"{g.wrong / g.rows:.0%}"] for g in values]
             for name, values in method.facets.items()
             if len(values) > 1
         },
