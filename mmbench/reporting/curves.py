@@ -159,8 +159,8 @@ def pareto(costs: Sequence[float], qualities: Sequence[float]) -> list[int]:
     """The places that no other beats: none is at most as costly and at least as good, and better in one; by cost."""
     front: list[int] = []
     for place in sorted(range(len(costs)), key=lambda i: (costs[i], -qualities[i])):
-        if not front or qualities[place] > qualities[front[-1]]:
-            front.append(place)
-        elif (costs[place], qualities[place]) == (costs[front[-1]], qualities[front[-1]]):
+        last = front[-1] if front else place
+        same = (costs[place], qualities[place]) == (costs[last], qualities[last])
+        if same or qualities[place] > qualities[last]:
             front.append(place)
     return front

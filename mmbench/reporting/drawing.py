@@ -6,7 +6,7 @@ Drawn without pyplot: nothing here touches a global state or opens a window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,8 @@ def many_curves(
 
 def _legend(axes: Axes, handles: Sequence[object], names: Sequence[str], columns: int) -> None:
     """A legend below the axes, left-aligned with the figure."""
-    axes.figure.legend(list(handles), list(names), loc="lower left", ncols=columns, bbox_to_anchor=(0, 0))  # type: ignore[union-attr]
+    figure: Any = axes.figure
+    figure.legend(list(handles), list(names), loc="lower left", ncols=columns, bbox_to_anchor=(0, 0))
 
 
 def reliability(axes: Axes, found: Calibration) -> None:
@@ -154,7 +155,8 @@ def convergence(axes: Axes, losses: Sequence[Loss]) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    locator: Any = axes.xaxis.get_major_locator()
+    locator.set_params(integer=True)
     handles = [
         axes.plot([], [], color=INK, linewidth=1.2)[0],
         axes.plot([], [], color=INK, linewidth=0.8, linestyle="--")[0],
@@ -213,6 +215,11 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
+def mean_rows(value: float) -> str:
+    """A mean number of rows: a tenth at most, and none where there are many."""
+    return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:.1f}"
+
+
 def heat(axes: Axes, labels: Sequence[str], counts: Array, totals: Array) -> None:
     """A matrix of counts shaded by the share of its row's total; each field says both."""
     share = counts / np.maximum(totals, 1)[:, None]
@@ -220,7 +227,7 @@ def heat(axes: Axes, labels: Sequence[str], counts: Array, totals: Array) -> Non
     for row in range(len(labels)):
         for column in range(len(labels)):
             colour = "white" if share[row, column] > 0.55 else INK
-            text = f"{share[row, column]:.0%}\n{counts[row, column]:.4g}"
+            text = f"{share[row, column]:.0%}\n{mean_rows(counts[row, column])}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=5.5)
     axes.set_xticks(range(len(labels)), [shorten(label) for label in labels], rotation=45, ha="right")
     _rows(axes, labels)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.contracts import Concept
+from mmbench.contracts import SPLITS, Concept
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.predictions import Predictions, read_predictions
 from mmbench.reporting import curves, mistakes
@@ -37,12 +37,13 @@ class MethodEvidence:
     """One method on one concept; see :mod:`mmbench.reporting.curves` and :mod:`mmbench.reporting.mistakes`.
 
     ``fits`` is how many trained cells stand behind it: a deterministic method's one serves every seed. ``constant``
-    says that every row is given the same labels.
+    says that every row is given the same labels; ``scored`` is false where only labels are known, without scores.
     """
 
     method: str
     fits: int
     constant: bool
+    scored: bool
     roc: Array | None
     pr: Array | None
     calibration: Calibration | None
@@ -56,7 +57,7 @@ class MethodEvidence:
 
 @dataclass(frozen=True)
 class Hard:
-    """The samples that are wrong in the largest share of all fits: (id, group, share), and how many are wrong in all."""
+    """The samples that are wrong in the largest share of fits: (id, group, share), and how many are wrong in all."""
 
     samples: tuple[tuple[str, str, float], ...]
     always: int
@@ -125,26 +126,25 @@ def _problem(
     found: dict[str, dict[str, MethodEvidence]] = {concept.name: {} for concept in concepts}
     wrong: dict[str, list[Array]] = {concept.name: [] for concept in concepts}
     first: dict[str, Predictions] = {}
-    val: dict[str, Predictions] = {}
     for method, done in by_method.items():
         distinct = [cell for cell, _ in (done[:1] if done[0][1].get("deterministic") else done)]
         loaded: dict[str, list[tuple[Predictions, Array | None]]] = defaultdict(list)
         for cell in distinct:
             path = folder.predictions_path(cell)
-            if tuned or not val:
-                val = read_predictions(path, concepts, "val")
+            val = read_predictions(path, concepts, "val") if tuned else {}
             for name, predictions in read_predictions(path, concepts, "test").items():
                 loaded[name].append((predictions, tune_thresholds(val[name]) if tuned else None))
         for concept in concepts:
             part = loaded[concept.name]
             if part and len(part[0][0].ids):
                 records = _records(collection, problem["name"], concept.name, method)
-                found[concept.name][method] = made = _method(method, part, len(done), records)
+                scored = not any(concept.name in result.get("hard", ()) for _, result in done)
+                found[concept.name][method] = made = _method(method, part, len(done), records, scored)
                 first.setdefault(concept.name, part[0][0])
                 if not method.startswith(CEILING) and not made.constant:
                     wrong[concept.name].append(mistakes.wrong_rows(part))
     return [
-        _concept(problem, concept, found[concept.name], first[concept.name], val[concept.name], wrong[concept.name])
+        _concept(problem, concept, found[concept.name], first[concept.name], wrong[concept.name])
         for concept in concepts
         if concept.name in first
     ]
@@ -158,7 +158,9 @@ def _records(collection: Collection, problem: str, concept: str, method: str) ->
     }
 
 
-def _method(method: str, cells: Cells, n_seeds: int, records: dict[tuple[str, str], Record]) -> MethodEvidence:
+def _method(
+    method: str, cells: Cells, n_seeds: int, records: dict[tuple[str, str], Record], scored: bool
+) -> MethodEvidence:
     predictions = cells[0][0]
     f1 = [records[label, "f1"] for label in predictions.concept.labels]
     bounds = [(r["ci_low"], r["ci_high"]) for r in f1]
@@ -173,13 +175,14 @@ def _method(method: str, cells: Cells, n_seeds: int, records: dict[tuple[str, st
         method,
         len(cells),
         mistakes.is_constant(cells),
-        curves.roc_points(cells),
-        curves.pr_points(cells),
-        curves.calibration(cells),
+        scored,
+        curves.roc_points(cells) if scored else None,
+        curves.pr_points(cells) if scored else None,
+        curves.calibration(cells) if scored else None,
         curves.confusion(cells),
         curves.binary_counts(cells),
         labels,
-        tuple(mistakes.confident_mistakes(cells)),
+        tuple(mistakes.confident_mistakes(cells)) if scored else (),
         tuple(mistakes.label_confusions(cells)),
         tuple(mistakes.errors_by_group(predictions.groups, mistakes.wrong_rows(cells))),
     )
@@ -190,14 +193,11 @@ def _concept(
     concept: Concept,
     methods: dict[str, MethodEvidence],
     test: Predictions,
-    val: Predictions,
     wrong: list[Array],
 ) -> ConceptEvidence:
     sizes = problem["concepts"][concept.name]
-    balance = {"val": val.truth.sum(axis=0), "test": test.truth.sum(axis=0)}
-    rows = {"train": sizes["n_train"], "val": len(val.ids), "test": len(test.ids)}
-    if "train_counts" in sizes:
-        balance = {"train": np.array([sizes["train_counts"][label] for label in concept.labels]), **balance}
+    balance = {split: np.array(sizes["support"][split], dtype=np.int64) for split in SPLITS}
+    rows = {split: int(sizes[f"n_{split}"]) for split in SPLITS}
     return ConceptEvidence(problem["name"], concept, methods, balance, rows, _hard(test, wrong))
 
 

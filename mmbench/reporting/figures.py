@@ -32,7 +32,7 @@ COLUMN = 3.4  # inches: a column of a paper, and about the width of a phone
 LINE = 0.137  # inches: a row of a legend
 IN_LEGEND = 6
 FORMATS = ("pdf", "svg", "png")
-STYLE = {
+STYLE: Any = {  # Matplotlib's stubs list every key as a literal
     "font.family": "DejaVu Sans",
     "font.size": 7.5,
     "xtick.labelsize": 7,
@@ -164,8 +164,6 @@ def _comparisons(collection: Collection, found: ConceptEvidence) -> Iterator[Plo
     labels = found.concept.labels
     alt = "; ".join(f"{s}: {_list(zip(labels, map(str, c), strict=True))}" for s, c in counts.items())
     caption = f"Class balance of {name}: the share of each split's labelled rows that have a label."
-    if "train" not in counts:
-        caption += f" The run does not store the training rows' labels ({found.rows['train']:,} rows)."
     yield Plot("balance", *place, "", caption, alt, 0.85 + 0.3 * len(labels), _margin(labels), 0.6,
                partial(drawing.balance, labels=labels, counts=counts, rows=found.rows))  # fmt: skip
 
@@ -199,7 +197,7 @@ def _curves(collection: Collection, found: ConceptEvidence, records: Sequence[Re
             if curve is not None:
                 drawn[method] = curve
         if not drawn:
-            yield f"{kind} of {found.concept.name}: no label has both a positive and a negative test row"
+            yield f"{kind} of {found.concept.name}: no scores of a label with both positive and negative test rows"
             continue
         areas = {
             r["method"]: r["mean"]
@@ -247,7 +245,10 @@ def _costs(collection: Collection, found: ConceptEvidence) -> Iterator[Plot | st
             continue
         caption = f"{known[0]['metric']} on {name} with its interval against {unit} (logarithmic).{left_out}"
         if not generated:
-            caption += " The dashed line joins the Pareto front: no other method costs less and has a higher mean; the intervals say how sure that is."
+            caption += (
+                " The dashed line joins the Pareto front: no other method costs less and has a higher mean; the "
+                "intervals say how sure that is."
+            )
         alt = _list((r["method"], f"{r['mean']:.3f} at {drawing.short(float(f'{r[field]:.3g}'))}") for r in known)
         bottom = 0.48 + LINE * -(-len(known) // 2)
         yield Plot(kind, found.problem, name, "", caption, alt, 2.1 + bottom, 0.5, bottom,
@@ -267,17 +268,18 @@ def _by_method(collection: Collection, found: ConceptEvidence) -> Iterator[Plot 
         alt = _list(
             (s.label, f"{s.f1:.3f}" + ("" if s.low is None else f" ({s.low:.3f} to {s.high:.3f})"))
             for s in evidence.labels
-        )  # noqa: E501
+        )
         yield Plot("labels", *place, caption, alt, 0.5 + 0.2 * len(labels),
                    _margin([f"{drawing.shorten(s.label)} ({s.support})" for s in evidence.labels]), 0.4,
                    partial(drawing.label_bars, labels=evidence.labels, compared=other))  # fmt: skip
         if evidence.calibration is not None:
             yield _reliability(found, method, evidence)
+        elif not evidence.scored:
+            yield f"roc, pr and reliability of {method} on {name}: its labels are known, not their scores"
         totals = evidence.binary[:, 0] + evidence.binary[:, 2]
-        exclusive = found.concept.kind == "exclusive"
         caption = (
             f"Confusion matrix of {method} on {name}: shares of the true label's rows, and rows (mean over seeds)."
-            if exclusive
+            if found.concept.kind == "exclusive"
             else f"How often {method} predicts each label of {name} where another one holds: shares, and rows (mean)."
         )
         side = max(2.6, 0.42 * len(labels) + _margin(labels))
@@ -290,9 +292,9 @@ def _reliability(found: ConceptEvidence, method: str, evidence: MethodEvidence) 
     assert evidence.calibration is not None
     what = "its predicted label" if found.concept.kind == "exclusive" else "each label"
     caption = (
-        f"Reliability of {method} on {found.concept.name}: of the rows whose score of {what} lies in a tenth, the share "
-        f"where it holds; all seeds pooled. ECE {evidence.calibration.ece:.3f}: the mean distance from the diagonal over "
-        "rows. Grey: where the scores lie."
+        f"Reliability of {method} on {found.concept.name}: of the rows whose score of {what} lies in a tenth, the "
+        f"share where it holds; all seeds pooled. ECE {evidence.calibration.ece:.3f}: the mean distance from the "
+        "diagonal over rows. Grey: where the scores lie."
     )
     c = evidence.calibration
     alt = _list((f"{x:.2f}", f"observed {y:.2f}") for x, y in zip(c.confidence, c.observed, strict=True))
@@ -347,7 +349,7 @@ COLOURS = {
 
 
 def to_svg(plot: Plot, key: str) -> str:
-    """The figure as an SVG element for a page: its text is text, its colours are the page's, its ids begin with ``key``.
+    """The figure as an SVG element for a page: text is text, colours are the page's, ids begin with ``key``.
 
     The data's names appear in it only as escaped text.
     """

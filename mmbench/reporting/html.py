@@ -16,6 +16,7 @@ from typing import Any
 
 import mmbench
 from mmbench.config import Training
+from mmbench.reporting.drawing import mean_rows
 from mmbench.reporting.evidence import ConceptEvidence, Evidence, MethodEvidence, gather
 from mmbench.reporting.figures import Plot, figures, primary_records, to_svg
 from mmbench.reporting.records import Collection
@@ -76,7 +77,8 @@ def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table]) 
         absent=absent,
         find=find,
         svg=svg,
-        number=lambda value, digits: "–" if value is None else f"{value:.{digits}f}",
+        number=number,
+        p_value=_p,
         signed=lambda value: "–" if value is None else f"{value:+.3f}",
         sentence=_sentence,
     )
@@ -88,13 +90,36 @@ def _unranked(table: Table) -> list[int]:
 
 
 def _sentence(test: dict[str, Any]) -> str:
-    """A test's record as one line: its name, then whatever it tells."""
-    told = {key: value for key, value in test.items() if key != "name" and value is not None}
-    parts = [
-        f"{key.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
-        for key, value in told.items()
+    """A test's record as one line: what it is about, then its result, or why it cannot be made."""
+    about = f"{test['name']} (null: {test['null']}; n = {test['n']:,}, {test['unit']})"
+    if test["reason"]:
+        return f"{about}: not tested, {test['reason']}"
+    parts = [f"p {_p(test['p'])}"] if test["p"] is not None else []
+    if test["effect"] is not None:
+        parts.append(f"{test['effect_name']} {test['effect']:.3f}")
+    if test["low"] is not None and test["high"] is not None:
+        parts.append(f"{test['interval_kind']} [{test['low']:.3f}, {test['high']:.3f}]")
+    if test["smallest_p"]:
+        parts.append(f"smallest p it can reach {_p(test['smallest_p'])}")
+    return f"{about}: {', '.join(parts)}"
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _compared(collection: Collection, found: ConceptEvidence, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the tests' table, each with its letters of ties, the reference among them."""
+    if collection.info["task"]["generated"] or all(record["p_raw"] is None for record in records):
+        return []
+    letters = collection.ties.get(f"{found.problem} {found.concept.name}", {})
+    return [
+        record
+        | {"ties": letters.get(record["method"], "–")}
+        | ({"verdict": "reference"} if record["method"] == collection.reference else {})
+        for record in records
+        if record["p_raw"] is not None or record["method"] == collection.reference
     ]
-    return f"{test.get('name', 'test')}: {', '.join(parts)}"
 
 
 def _facts(collection: Collection, evidence: Evidence) -> list[tuple[str, str]]:
@@ -127,7 +152,8 @@ def _concept(collection: Collection, found: ConceptEvidence, several: bool) -> d
         "concept": found.concept.name,
         "name": name or found.concept.name,
         "labels": list(found.concept.labels),
-        "comparisons": [] if collection.info["task"]["generated"] else [r for r in records if r["p_raw"] is not None],
+        "comparisons": _compared(collection, found, records),
+        "family": next((r["family"] for r in records if r["family"] is not None), ""),
         "label_rows": [[m.method, *(number(score.f1) for score in m.labels)] for m in found.methods.values()],
         "always": f"{found.hard.always:,}",
         "n_test": f"{found.rows['test']:,}",
@@ -164,7 +190,7 @@ def _part(
     exclusive = found.concept.kind == "exclusive"
     totals = method.binary[:, 0] + method.binary[:, 2]
     rows = [
-        (label, [(round(100 * n / total) if total else 0, f"{n:.4g}") for n in counts])
+        (label, [(round(100 * n / total) if total else 0, mean_rows(n)) for n in counts])
         for label, counts, total in zip(found.concept.labels, method.confusion, totals, strict=True)
     ]
     fits = "1 fit" if method.fits == 1 else f"{method.fits} fits"
@@ -178,18 +204,19 @@ def _part(
         "binary": []
         if exclusive
         else [
-            [label, *(f"{n:.4g}" for n in counts)]
+            [label, *(mean_rows(n) for n in counts)]
             for label, counts in zip(found.concept.labels, method.binary, strict=True)
         ],
         "fits": fits,
+        "scored": method.scored,
         "group_word": collection.info["task"]["group"],
         "mistakes": [
             [m.id, m.group, ", ".join(m.truth) or "none", f"not {m.said}" if m.missed else m.said,
              f"{m.confidence:.3f}", f"{m.seeds} of {method.fits}"]
             for m in method.mistakes
         ],
-        "confusions": [[c.truth, c.said, f"{c.rows:.4g}", f"{c.share:.0%}"] for c in method.confusions],
-        "groups": [[g.group, f"{g.rows:,}", f"{g.wrong:.4g}"] for g in method.groups],
+        "confusions": [[c.truth, c.said, mean_rows(c.rows), f"{c.share:.0%}"] for c in method.confusions],
+        "groups": [[g.group, f"{g.rows:,}", mean_rows(g.wrong)] for g in method.groups],
         "one_row": all(
             problem["concepts"][found.concept.name]["n_groups"] == found.rows["test"]
             for problem in collection.info["problems"]

@@ -98,7 +98,7 @@ def errors_by_group(groups: NDArray[np.str_], wrong: Array, shown: int = SHOWN) 
 
 
 def label_confusions(cells: Cells, shown: int = SHOWN) -> list[Confusion]:
-    """The pairs of labels that are taken for each other most often: the first holds, the second does not but is said."""
+    """The pairs of labels that are confused most often: the first holds, the second does not but is said."""
     first = cells[0][0]
     false = [first.truth.T.astype(np.float64) @ (decide(*cell) & ~first.truth) for cell in cells]
     rows, support, labels = np.mean(false, axis=0), first.truth.sum(axis=0), first.concept.labels
