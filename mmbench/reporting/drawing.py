@@ -83,7 +83,7 @@ def label_bars(axes: Axes, labels: Sequence[LabelScore], compared: Sequence[floa
         places, [label.f1 for label in labels], height=0.62, color=COLOURS[5], edgecolor=COLOURS[0], linewidth=0.6
     )
     for place, label in enumerate(labels):
-        if label.low is not None:
+        if label.low is not None and label.high is not None:
             axes.plot([label.low, label.high], [place, place], color=INK, linewidth=1.1)
     if compared is not None:
         axes.plot(compared, places, "|", color=COLOURS[1], markersize=11, markeredgewidth=1.8)
