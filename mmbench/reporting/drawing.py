@@ -180,8 +180,8 @@ def balance(axes: Axes, labels: Sequence[str], counts: dict[str, NDArray[np.int6
         )
         handles.append(bars)
     _rows(axes, labels)
-    axes.set_xlabel("share of the labelled rows")
-    _legend(axes, handles, [f"{split} ({rows[split]:,} rows)" for split in counts], len(counts))
+    axes.set_xlabel("share of the labelled rows (their number in brackets)")
+    _legend(axes, handles, [f"{split} ({rows[split]:,})" for split in counts], len(counts))
 
 
 def cost(axes: Axes, records: Sequence[Record], field: str, unit: str, front: bool) -> None:

@@ -251,7 +251,7 @@ def _costs(collection: Collection, found: ConceptEvidence) -> Iterator[Plot | st
             )
         alt = _list((r["method"], f"{r['mean']:.3f} at {drawing.short(float(f'{r[field]:.3g}'))}") for r in known)
         bottom = 0.48 + LINE * -(-len(known) // 2)
-        yield Plot(kind, found.problem, name, "", caption, alt, 2.1 + bottom, 0.5, bottom,
+        yield Plot(kind, found.problem, name, "", caption, alt, 2.1 + bottom, 0.6, bottom,
                    partial(drawing.cost, records=known, field=field, unit=unit, front=not generated))  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -11,6 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mmbench.cli.app import app
+from mmbench.reporting.html import to_html
+from mmbench.reporting.records import make_records
+from mmbench.reporting.tables import Entry, Table
+from mmbench.running.store import find_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
@@ -109,6 +114,28 @@ def test_a_phone_scrolls_no_page_sideways(made):
     widest, inside = map(int, re.search(r'data-width="(\d+ \d+)"', dom)[1].split())
     assert inside == 360
     assert widest <= inside
+
+
+@browser
+def test_hostile_names_are_text(made):
+    hostile = "</title></style><script>document.body.dataset.bad = 1</script>\"'&" + "x" * 200
+    folder = find_run(None, made / "runs")
+    collection = make_records(folder)
+    info = collection.info | {"task": collection.info["task"] | {"title": hostile, "group": hostile}}
+    info["overrides"] = [hostile]
+    labels = [f"{n}{hostile}" for n in range(len(info["concepts"][0]["labels"]))]
+    renamed = dict(zip(info["concepts"][0]["labels"], labels, strict=True))
+    info["concepts"] = [info["concepts"][0] | {"labels": labels}]
+    records = [record | {"label": renamed.get(record["label"], "")} for record in collection.records]
+    table = Table(hostile, (hostile,), ((Entry(hostile),),), (hostile,), "toy")
+    made_page = made / "hostile.html"
+    collection = dataclasses.replace(collection, info=info, records=records, remarks=(hostile,))
+    made_page.write_text(to_html(folder, collection, [table]), encoding="utf-8")
+    text = made_page.read_text(encoding="utf-8")
+    assert text.count("<script") == text.count("</style>") == text.count("</title>") - text.count("<svg") == 1
+    dom, log = open_page(made_page)
+    assert "data-bad" not in dom
+    assert "CONSOLE" not in log
 
 
 def test_figures_are_written_in_three_formats(made):
