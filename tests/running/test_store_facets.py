@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from mmbench.running.store import RunFolder
 
@@ -11,10 +12,9 @@ def test_a_run_tells_the_event_of_each_test_row(tmp_path, monkeypatch):
     from mmbench.cli.app import main
 
     monkeypatch.chdir(tmp_path)
-    try:
+    with pytest.raises(SystemExit) as ended:
         main(["run", "crisismmd", "--method", "majority", "--seeds", "1", "--no-energy"])
-    except SystemExit as ended:
-        assert ended.code == 0
+    assert ended.value.code == 0
     (folder,) = (RunFolder(path) for path in (tmp_path / "results" / "runs").iterdir())
     (path,) = folder.path.glob("cells/*/majority/seed-0/predictions.npz")
     with np.load(path) as stored:
