@@ -231,9 +231,10 @@ def _given_away(
         )
 
 
-def _texts(dataset: Dataset, name: str, texts: Sequence[str]) -> Iterator[Finding]:
+def _texts(dataset: Dataset, name: str, values: Sequence[str | None]) -> Iterator[Finding]:
+    texts = [value or "" for value in values]
     empty = np.array([not text.strip() for text in texts], dtype=np.bool_)
-    yield from _absent(dataset, name, empty, "missing input", "rows have an empty text")
+    yield from _absent(dataset, name, empty, "missing input", "rows have no text")
     keys = duplicates.text_keys(texts)
     yield from _near(
         dataset,

@@ -62,7 +62,7 @@ def test_each_fault_is_found(tmp_path: Path) -> None:
     text, image = list(dataset.inputs["text"]), list(dataset.inputs["image"])
     groups[test[0]] = groups[train[0]]
     text[test[1]] = "RT @you " + text[train[1]].upper() + " https://t.co/abc"
-    text[test[2]] = "  "
+    text[test[2]], text[test[4]] = "  ", None
     with Image.open(image[train[2]]) as one:
         one.resize((90, 90)).save(image[test[3]])
     image[val[0]] = None
@@ -79,7 +79,7 @@ def test_each_fault_is_found(tmp_path: Path) -> None:
     assert what[("near-duplicate", "joint text", "train, test")] == ("warning", 1, len(test))
     assert what[("near-duplicate", "joint image", "train, test")] == ("warning", 1, len(test))
     assert what[("near-duplicate", "joint features", "train, test")] == ("warning", 1, len(test))
-    assert what[("missing input", "text", "")] == ("warning", 1, N)
+    assert what[("missing input", "text", "")] == ("warning", 2, N)
     assert what[("missing input", "image", "")] == ("warning", 1, N)
     assert what[("missing input", "numbers", "")] == ("warning", 1, N)
     assert what[("unreadable input", "image", "")] == ("error", 1, N)
