@@ -173,7 +173,7 @@ def test_a_task_without_files(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("name", ["crisismmd"])
+@pytest.mark.parametrize("name", ["crisismmd", "coco"])
 def test_what_tasks_declare(name: str) -> None:
     for file in shipped("tasks", name).TASK.files:
         assert file.url.startswith(("https://", "http://")) and file.url.endswith(file.name)
