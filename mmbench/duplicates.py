@@ -6,6 +6,7 @@ its right. It survives scaling, recompression and a change of brightness, not a 
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 import unicodedata
@@ -25,7 +26,7 @@ DISTANCE = 4  # bits of 64 in which near-duplicates may differ
 LINK = re.compile(r"(?:https?://|www\.)\S+")
 MENTION = re.compile(r"(?:\brt\s+)?@\w+:?")
 WORD = re.compile(r"[^\W_]+")
-CHUNK = 512
+CHUNK = 128  # rows whose distances to all others are held at once
 
 
 def normalise(text: str) -> str:
@@ -46,7 +47,10 @@ def text_keys(texts: Sequence[str]) -> list[str]:
 def row_keys(values: NDArray[np.float64]) -> list[str]:
     """What equal rows of a feature matrix (n, d) share; empty where a row is constant or holds NaN."""
     varied = (values != values[:, :1]).any(axis=1) & ~np.isnan(values).any(axis=1)
-    return [row.tobytes().hex() if ok else "" for row, ok in zip(values, varied, strict=True)]
+    return [
+        hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() if ok else ""
+        for row, ok in zip(values, varied, strict=True)
+    ]
 
 
 def repeated(

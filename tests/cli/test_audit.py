@@ -53,3 +53,15 @@ def test_crisismmd_itself(mmbench, test_data):
     assert shares == [0.295, 0.552]
     missing = joint[("missing input", "image", "")]
     assert (missing["count"], missing["of"]) == (18082 - 1310, 18082)
+
+
+def test_near_duplicates_made_groups_are_gone_from_the_audit_and_named_in_the_table(mmbench):
+    text = ("crisismmd", "--modalities", "text", "--set", "near_duplicates=group")
+    found = records(mmbench("data", "audit", *text, "--format", "json"))
+    assert not any(check in ("near-duplicate", "group in two splits") for check, _, _ in found)
+    assert any(key[0] == "near-duplicate" for key in records(
+        mmbench("data", "audit", *text[:3], "--format", "json")
+    ))  # fmt: skip
+    ran = mmbench("run", *text, "--method", "majority", "--seeds", "1", "--no-energy")
+    assert ran.code == 0 and "near_duplicates=group (" in ran.out
+    assert "near_duplicates was given 'all'" in mmbench("run", *text[:3], "--set", "near_duplicates=all").complaint
