@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from mmbench import duplicates, giveaway
 from mmbench.contracts import SPLITS, Concept, Dataset, InputKind, Problem
+from mmbench.naming import Names
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 SHOWN = 3
 FEW = 10  # rows with a label in a split; below, its scores say little
+NAMED = 0.1  # share of labels that texts name from which on it is a warning
 PAIRS = (("train", "test"), ("train", "val"), ("val", "test"))
 
 
@@ -247,6 +249,37 @@ def _texts(dataset: Dataset, name: str, values: Sequence[str | None]) -> Iterato
         seen = [[texts[row] for row in rows.tolist()] for rows in (train, val)]
         hits = giveaway.in_words(seen[0], held[train], seen[1], held[val])
         yield from _given_away(f"{_where(problem, concept)} {name}", hits, concept, 0, "words")
+
+    for concept in dataset.concepts:
+        yield from _named(dataset, concept, name, values)
+
+
+def _named(dataset: Dataset, concept: Concept, name: str, texts: Sequence[str | None]) -> Iterator[Finding]:
+    """How many labels are named in their text: those named twice as often where they hold, of three letters or more."""
+    spoken = {label.replace("_", " "): label for label in concept.labels if len(label) > 2}
+    finder = Names(spoken)
+    held, rows = held_labels(dataset, concept), np.flatnonzero(_used(dataset) & dataset.labelled(concept.name))
+    place = {label: column for column, label in enumerate(concept.labels)}
+    said = np.zeros_like(held)
+    for row in rows.tolist():
+        said[row, [place[spoken[label]] for label in finder.named(texts[row] or "")]] = True
+    held, said = held[rows], said[rows]
+    told, positives = (held & said).sum(axis=0), held.sum(axis=0)
+    where, elsewhere = told / np.maximum(positives, 1), (said & ~held).sum(axis=0) / np.maximum((~held).sum(axis=0), 1)
+    telling = where >= 2 * elsewhere
+    count, of = int(told[telling].sum()), int(positives.sum())
+    if count:
+        most = np.argsort(-told * telling, kind="stable")[:SHOWN]
+        yield Finding(
+            "warning" if count >= NAMED * of else "info",
+            "label named in the text",
+            f"{concept.name} {name}",
+            "",
+            count,
+            of,
+            "labels that hold are named in their own text",
+            tuple(concept.labels[column] for column in most if told[column] and telling[column]),
+        )
 
 
 def _images(dataset: Dataset, name: str, paths: Sequence[Path | None], cache: Path) -> Iterator[Finding]:

@@ -103,3 +103,15 @@ def test_problems_on_other_concepts_are_compared_and_folds_are_not(tmp_path: Pat
     }
     folds = replace(dataset, problems=(Problem("fold-1", ("mood",), split), Problem("fold-2", ("mood",), turned)))
     assert not any(key[0].startswith("row in another") for key in found(folds, tmp_path / "cache"))
+
+
+def test_labels_that_texts_name(tmp_path: Path) -> None:
+    dataset = clean(tmp_path)
+    mood = dataset.targets["mood"]
+    text = [f"{'glad' if m and row % 2 else 'a small one'} is {value}" for row, (m, value) in
+            enumerate(zip(mood, dataset.inputs["text"], strict=True))]  # fmt: skip
+    named = {k: f for k, f in found(replace(dataset, inputs={"text": text}), tmp_path / "cache").items()
+             if f.check == "label named in the text"}  # fmt: skip
+    (finding,) = named.values()  # "small" is said whatever the size
+    assert (finding.where, finding.count, finding.of) == ("mood text", int((mood * (np.arange(N) % 2)).sum()), N)
+    assert finding.examples == ("glad",)

@@ -28,10 +28,10 @@ from mmbench.contracts import (
 )
 from mmbench.errors import UsageError
 from mmbench.hashing import digest
+from mmbench.naming import Names
 from mmbench.splits import grouped_split
 
 from . import sample
-from .captions import Names
 from .files import Part, parts_of, read_parts
 
 NAME = "coco"

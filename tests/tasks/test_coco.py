@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmbench import naming
 from mmbench.contracts import Dataset, LoadRequest
 from mmbench.errors import UsageError
 from mmbench.plugins import shipped
 
 COCO = shipped("tasks", "coco")
 TASK = COCO.TASK
-sample, captions, files = (importlib.import_module(f"{COCO.__name__}.{n}") for n in ("sample", "captions", "files"))
+sample = importlib.import_module(f"{COCO.__name__}.sample")
 
 INSTANCES: dict[str, Any] = {
     "images": [{"id": 7, "file_name": "7.jpg"}, {"id": 3, "file_name": "3.jpg"}, {"id": 5, "file_name": "5.jpg"}],
@@ -104,30 +105,9 @@ def test_images_in_a_folder_of_their_own_and_missing_ones(tmp_path: Path) -> Non
 # names in captions
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("bus", "buses"), ("bench", "benches"), ("wine glass", "wine glasses"), ("person", "people"),
-        ("knife", "knives"), ("mouse", "mice"), ("teddy bear", "teddy bears"), ("toothbrush", "toothbrushes"),
-        ("berry", "berries"), ("toy", "toys"), ("skis", "ski"),
-    ],
-)  # fmt: skip
-def test_plurals(name: str, expected: str) -> None:
-    assert captions.plural(name) == expected
-
-
-def test_the_longest_name_counts_and_parts_of_words_do_not() -> None:
-    names = captions.Names(["dog", "hot dog", "bear", "teddy bear", "bus", "car"])
-    assert names.named("Hotdogs and a hot-dog") == {"hot dog"}
-    assert names.named("a TEDDY BEAR, then dogs.") == {"teddy bear", "dog"}
-    assert names.named("cargo, busy carpets, dogma") == set()
-    assert names.masked("Two buses, a car's door and cargo") == "Two [something], a [something]'s door and cargo"
-    assert names.leak(["a dog", None, "a bus and a car"], [{"dog", "bear"}, {"bus"}, {"car"}]) == (2, 4)
-
-
 def test_masked_captions_name_nothing_whatever_the_labels(tmp_path: Path) -> None:
     kept, masked = (load(None, tmp_path, protocol) for protocol in ("official", "masked"))
-    names = captions.Names(kept.concepts[0].labels)
+    names = naming.Names(kept.concepts[0].labels)
     said = sum(bool(names.named(text)) for text in kept.inputs["text"])
     assert said > 100
     assert not any(names.named(text) for text in masked.inputs["text"])
