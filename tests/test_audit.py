@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmbench.audit import Finding, audit
+from mmbench.audit import audit
 from mmbench.contracts import Concept, Dataset, Problem
+from mmbench.findings import Finding
 
 N = 240
 KINDS = {"text": "text", "image": "image", "numbers": "vector"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from mmbench.audit import SEVERITIES, Finding
+from mmbench.findings import SEVERITIES, Finding
 from mmbench.reporting.render import tables_as
 from mmbench.reporting.tables import Entry, Table
 

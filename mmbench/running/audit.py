@@ -8,9 +8,10 @@ from itertools import combinations
 
 import numpy as np
 
-from mmbench.audit import Finding, audit, first_ids, held_labels, in_order
+from mmbench.audit import audit
 from mmbench.contracts import Dataset, LoadRequest, Task
 from mmbench.errors import UsageError
+from mmbench.findings import Finding, first_ids, held_labels, in_order
 from mmbench.locate import cache_folder, find_data
 from mmbench.plugins import Registry
 from mmbench.running.plan import Plan, Request, make_plan
