@@ -72,6 +72,7 @@ class Settings(BaseModel):
     jobs: int | None = Field(default=None, ge=1)
     split_seed: int | None = Field(default=None, ge=0)
     thresholds: Literal["fixed", "val"] | None = None
+    near_duplicates: Literal["keep", "group"] | None = None
     encoders: dict[str, str] = {}
     task: dict[str, str] = {}
     training: dict[str, Any] = {}

@@ -142,6 +142,28 @@ class LoadRequest:
 
 
 @dataclass(frozen=True)
+class DataFile:
+    """An archive of a data set as its authors serve it, for ``mmbench data fetch``.
+
+    Attributes:
+        name, url: what it is called, and where it is.
+        size: of the archive in bytes, 0 where nobody published it.
+        digest: ``"sha256:…"`` or ``"md5:…"``, empty where nobody published one.
+        digest_by: who published the digest.
+        makes: the folders that it unpacks to; where they are there it is not fetched again.
+        unpacked: the most bytes that it may unpack to.
+    """
+
+    name: str
+    url: str
+    size: int
+    digest: str
+    digest_by: str
+    makes: tuple[str, ...]
+    unpacked: int
+
+
+@dataclass(frozen=True)
 class Task:
     """A data set posed as classification.
 
@@ -156,6 +178,7 @@ class Task:
         recognises: whether a folder looks like this data set's root.
         obtain: one line that says how to get the real data.
         facts: lines that whoever uses the data must know, for ``mmbench info``.
+        files: what ``mmbench data fetch`` gets; none where the files cannot be got without a person.
     """
 
     title: str
@@ -172,6 +195,7 @@ class Task:
     recognises: Callable[[Path], bool] = lambda root: root.is_dir()
     obtain: str = ""
     facts: tuple[str, ...] = ()
+    files: tuple[DataFile, ...] = ()
 
 
 @dataclass(frozen=True)

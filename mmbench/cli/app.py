@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from mmbench import __version__
-from mmbench.cli import check, compare, data, info, init_card, listing, report, run, score
+from mmbench.cli import audit, check, compare, data, holdings, info, init_card, listing, report, run, score
 from mmbench.errors import MmbenchError
 
 INTERRUPTED = 130
@@ -30,6 +30,11 @@ app.command("list")(listing.list_)
 app.command("info")(info.info)
 app.command("score")(score.score)
 app.add_typer(data.app, name="data")
+data.app.command("audit")(audit.audit)
+data.app.command("status")(holdings.status)
+data.app.command("verify")(holdings.verify)
+data.app.command("sample")(holdings.sample)
+data.app.command("fetch")(holdings.fetch)
 data.app.command("init-card")(init_card.init_card)
 
 

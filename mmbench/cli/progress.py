@@ -7,7 +7,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as RichProgress
 
 if TYPE_CHECKING:
@@ -67,3 +76,40 @@ class Progress:
             seconds = record["timings"]["fit_seconds"]
             again = " (same as another seed)" if "same_as_seed" in record else ""
             say(f"[{self.done}/{self.total}] {cell}: {seconds:.1f} s{again}")
+
+
+class Transfer:
+    """Bytes of all of a download; a plain line each 10 % (or 100 MB) where the output is not a terminal."""
+
+    def __init__(self) -> None:
+        self.bar = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=_console,
+            transient=True,
+            disable=not _console.is_terminal,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.told: dict[str, int] = {}
+
+    def __enter__(self) -> Transfer:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """So many bytes are here, of so many (0: unknown)."""
+        if name not in self.tasks:
+            self.tasks[name] = self.bar.add_task(name, total=total or None)
+        self.bar.update(self.tasks[name], completed=done)
+        step = 10 * done // total if total else done // 10**8
+        if step > self.told.get(name, 0) and not _console.is_terminal:
+            self.told[name] = step
+            say(f"{name}: {done / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f} MB" if total else ""))

@@ -60,6 +60,7 @@ def settings_of_run(info: Mapping[str, Any]) -> Settings:
         concepts=",".join(config["concepts"]),
         split_seed=config["split_seed"],
         thresholds=config["thresholds"],
+        near_duplicates="group" if any(o.startswith("near_duplicates=group") for o in info["overrides"]) else None,
         encoders=config["encoders"],
         task=config["options"],
         training=config["training"],

@@ -161,6 +161,13 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     root = find_data(request.task, task, settings.data, request.require_data)
     split_seed = settings.split_seed or 0
     dataset = task.load(LoadRequest(root, cache_folder(), protocol, options, modalities, split_seed))
+    kinds = {m.name: m.kind for m in task.modalities}
+    joined: tuple[str, ...] = ()
+    if settings.near_duplicates == "group":
+        from mmbench.separate import separate
+
+        dataset, line = separate(dataset, kinds, cache_folder())
+        joined = (line,)
     concepts = _choose("concept", settings.concepts, tuple(c.name for c in dataset.concepts))
     config = RunConfig(
         task=request.task,
@@ -173,7 +180,6 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         thresholds=settings.thresholds or "fixed",
         training=Training.model_validate(settings.training),
     )
-    kinds = {m.name: m.kind for m in task.modalities}
     features = {name: fingerprint(selector, kinds[name]) for name, selector in encoders.items()}
     splits = [part for p in dataset.problems for part in (p.name, ",".join(p.concepts), p.split.astype("<U5"))]
     name = (
@@ -189,7 +195,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         overrides += (f"concepts={','.join(concepts)}",)
     return Plan(
         request.task, task, protocol, dataset, config, features, folder, by_name, seeds, cells, todo,
-        (*overrides, *registry.overrides), (*skipped, *changed), request.force,
+        (*overrides, *joined, *registry.overrides), (*skipped, *changed), request.force,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Modality, Option, Problem, Task
+from mmbench.contracts import SPLITS, Concept, DataFile, Dataset, LoadRequest, Modality, Option, Problem, Task
 from mmbench.errors import UsageError
 from mmbench.hashing import digest
 
@@ -145,6 +145,23 @@ def _without_images(
     return kept, [f"{count}: they are dropped from every split"]
 
 
+SITE = "https://crisisnlp.qcri.org/data/crisismmd"
+FILES = (
+    DataFile(
+        "CrisisMMD_v2.0.tar.gz",
+        f"{SITE}/CrisisMMD_v2.0.tar.gz",
+        1_902_053_684,
+        "sha256:351b9be6123a5d5074407d792bfdddc1f470d4909f65ddd429b584d24607d43f",
+        "a third party",
+        (FOLDER,),
+        2**32,
+    ),
+    *(
+        DataFile(f"{name}.zip", f"{SITE}/{name}.zip", 0, "", "", (name,), 2**28)
+        for name in ("crisismmd_datasplit_all", "crisismmd_datasplit_agreed_label")
+    ),
+)
+
 TASK = Task(
     title="CrisisMMD v2.0",
     licence="CC BY-NC-SA 4.0, research use; tweets are subject to the terms of X",
@@ -175,6 +192,7 @@ TASK = Task(
     ),
     embedded="sample",
     recognises=recognises,
+    files=FILES,
     obtain=(
         "get CrisisMMD_v2.0.tar.gz (1,902,053,684 bytes, sha256 "
         "351b9be6123a5d5074407d792bfdddc1f470d4909f65ddd429b584d24607d43f as a third party lists it) and, for the "
