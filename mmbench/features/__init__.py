@@ -1,7 +1,7 @@
 """Frozen encoders by kind of modality, their output cached by content.
 
-A selector is ``name[:parameter=value]…``, or ``hf:<name or folder>[:parameter=value]…``. Nothing heavy is imported
-until a modality is encoded.
+A selector is ``name[:parameter=value]…``, with what an encoder loads after its name:
+``hf:<name or folder>[:parameter=value]…``. Nothing heavy is imported until a modality is encoded.
 """
 
 from __future__ import annotations
@@ -40,14 +40,18 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder as listed: ``module`` has ``VERSION`` and ``encode``, ``packages`` are part of the cache key."""
+    """An encoder as listed.
+
+    ``module`` has ``VERSION`` and ``encode``, ``packages`` are part of the cache key. ``named`` says what an encoder
+    with weights is given (``"folder"``); its module has ``weights_digest``.
+    """
 
     kinds: tuple[InputKind, ...]
     summary: str
     module: str
     packages: tuple[str, ...]
     fitted: bool = False
-    named: bool = False
+    named: str = ""
     parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
@@ -72,8 +76,21 @@ TABLE = {
         "a transformers checkpoint, by name or folder: hf:bert-base-uncased",
         "huggingface",
         ("transformers", "tokenizers", "torch", "pillow"),
-        named=True,
+        named="name or folder",
         parameters={"pool": (Pool, "auto"), "max_length": (Positive, 128), "batch_size": (Positive, 32)},
+    ),
+    "elmo": Encoder(
+        ("text",),
+        "deep contextualised words, from a folder with AllenNLP's options and weights: elmo:models/elmo",
+        "elmo",
+        ("h5py", "torch"),
+        named="folder",
+        parameters={
+            "mix": (Literal["average", "top"], "average"),
+            "pool": (Literal["mean", "max"], "mean"),
+            "max_length": (Positive, 128),
+            "batch_size": (Positive, 32),
+        },
     ),
 }
 ENCODERS: dict[str, tuple[tuple[str, ...], str]] = {n: (e.kinds, e.summary) for n, e in TABLE.items()}
@@ -109,7 +126,7 @@ def parse(selector: str, kind: InputKind) -> Selector:
     checkpoint = ""
     if encoder.named:
         if not rest or not rest[0] or "=" in rest[0]:
-            raise UsageError(f"encoder '{selector}' needs a checkpoint: {name}:<name or folder>")
+            raise UsageError(f"encoder '{selector}' needs a checkpoint: {name}:<{encoder.named}>")
         checkpoint = rest.pop(0)
     given: dict[str, Any] = {}
     for part in rest:
@@ -156,9 +173,7 @@ def _identity(chosen: Selector, kind: InputKind) -> list[str]:
     encoder = TABLE[chosen.name]
     parts = [chosen.name, kind, str(_module(encoder).VERSION), *(f"{k}={v}" for k, v in chosen.parameters.items())]
     if chosen.checkpoint:
-        from mmbench.features.checkpoint import checkpoint_digest, find_checkpoint
-
-        parts.append(checkpoint_digest(find_checkpoint(chosen.checkpoint)))
+        parts.append(_module(encoder).weights_digest(chosen.checkpoint))
     return parts + [f"{package}={version(package)}" for package in encoder.packages]
 
 

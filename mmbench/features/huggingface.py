@@ -15,8 +15,7 @@ before. On one thread images gain nothing from batches.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ from torch import Tensor
 from mmbench.contracts import InputKind
 from mmbench.errors import UsageError
 from mmbench.features import Encoded
-from mmbench.features.cache import cached_rows
-from mmbench.features.checkpoint import find_checkpoint, load, sentence_pooling
+from mmbench.features.checkpoint import checkpoint_digest, find_checkpoint, load, sentence_pooling
+from mmbench.features.distinct import Rows, encode_distinct, full_batches
 from mmbench.features.image import encode_files
 from mmbench.hashing import digest
 
@@ -72,27 +71,22 @@ def encode(
             return vector
 
         return encode_files(values, cache, key, encode_image)
-    text_of = {digest([text]): text for text in set(values) - {None}}
 
-    def encode_missing(contents: list[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def encode_missing(texts: list[str]) -> Rows:
         tokenizer = load(checkpoint, folder, "AutoTokenizer")
         model = load(checkpoint, folder, "AutoModel", pooler=pool == "pooler")
         how = sentence_pooling(folder) or "auto" if pool == "auto" else pool
-        texts = [text_of[content] for content in contents]
-        for row, vector in encode_texts(model, tokenizer, texts, how, max_length, batch_size):
-            yield contents[row], vector
+        return encode_texts(model, tokenizer, texts, how, max_length, batch_size)
 
-    vectors = cached_rows(cache, key, list(text_of), encode_missing)
-    encoded = np.zeros((len(values), len(next(iter(vectors.values()), [0]))), dtype=np.float32)
-    for row, text in enumerate(values):
-        if text is not None and (content := digest([text])) in vectors:
-            encoded[row] = vectors[content]
-    return Encoded(encoded)
+    return Encoded(encode_distinct(values, cache, key, encode_missing))
 
 
-def encode_texts(
-    model: Any, tokenizer: Any, texts: Sequence[str], pool: str, max_length: int, batch_size: int
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def weights_digest(checkpoint: str) -> str:
+    """Hex digest of the checkpoint's files; raises as :func:`find_checkpoint` does."""
+    return checkpoint_digest(find_checkpoint(checkpoint))
+
+
+def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], pool: str, max_length: int, batch_size: int) -> Rows:
     """Place and vector, float32 (d,), of each text, shortest first; none for a text without tokens."""
     config = model.config.get_text_config()
     places = getattr(config, "max_position_embeddings", None) or max_length
@@ -100,15 +94,10 @@ def encode_texts(
     padding: dict[str, Any] = {}
     if model.config.model_type in FULL_LENGTH:
         limit, padding = places, {"padding": "max_length"}
-    same_length = defaultdict(list)
-    for row, tokens in enumerate(tokenizer(list(texts), truncation=True, max_length=limit, **padding)["input_ids"]):
-        same_length[len(tokens)].append((row, tokens))
-    for length in sorted(same_length.keys() - {0}):
-        for start in range(0, len(same_length[length]), batch_size):
-            batch = same_length[length][start : start + batch_size]
-            full = [batch[place % len(batch)][1] for place in range(batch_size)]
-            vectors = pool_text(model, torch.tensor(full), pool)[: len(batch)].numpy()
-            yield from zip((row for row, _ in batch), vectors, strict=True)
+    tokens = tokenizer(list(texts), truncation=True, max_length=limit, **padding)["input_ids"]
+    for rows, new in full_batches([len(ids) for ids in tokens], batch_size):
+        vectors = pool_text(model, torch.tensor([tokens[row] for row in rows]), pool)[:new].numpy()
+        yield from zip(rows[:new], vectors, strict=True)
 
 
 def pool_text(model: Any, tokens: Tensor, pool: str) -> Tensor:
