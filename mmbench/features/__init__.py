@@ -92,6 +92,13 @@ TABLE = {
             "batch_size": (Positive, 32),
         },
     ),
+    "inception-v3": Encoder(
+        ("image",),
+        "2048 features from a file with torchvision's weights: inception-v3:models/inception_v3.pth",
+        "inception",
+        ("torch", "pillow", "numpy"),
+        named="file",
+    ),
 }
 ENCODERS: dict[str, tuple[tuple[str, ...], str]] = {n: (e.kinds, e.summary) for n, e in TABLE.items()}
 
