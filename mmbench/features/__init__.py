@@ -99,6 +99,9 @@ TABLE = {
         ("torch", "pillow", "numpy"),
         named="file",
     ),
+    "logmel": Encoder(
+        ("audio",), "mean and deviation of 128 log-mel bands", "audio", ("torch", "soundfile", "scipy", "numpy")
+    ),
 }
 ENCODERS: dict[str, tuple[tuple[str, ...], str]] = {n: (e.kinds, e.summary) for n, e in TABLE.items()}
 
@@ -181,6 +184,10 @@ def _identity(chosen: Selector, kind: InputKind) -> list[str]:
     parts = [chosen.name, kind, str(_module(encoder).VERSION), *(f"{k}={v}" for k, v in chosen.parameters.items())]
     if chosen.checkpoint:
         parts.append(_module(encoder).weights_digest(chosen.checkpoint))
+    if kind == "audio":
+        from mmbench.features.audio import front_end
+
+        parts.append(front_end())
     return parts + [f"{package}={version(package)}" for package in encoder.packages]
 
 

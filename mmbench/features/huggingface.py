@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from mmbench.contracts import InputKind
@@ -31,7 +30,8 @@ from mmbench.errors import UsageError
 from mmbench.features import Encoded
 from mmbench.features.checkpoint import checkpoint_digest, find_checkpoint, load, sentence_pooling
 from mmbench.features.distinct import Rows, encode_distinct, full_batches
-from mmbench.features.image import encode_files
+from mmbench.features.files import encode_files
+from mmbench.features.image import open_image
 from mmbench.hashing import digest
 
 VERSION = 3
@@ -63,10 +63,10 @@ def encode(
             processor = load(checkpoint, folder, "AutoImageProcessor")
             return processor, load(checkpoint, folder, "AutoModel", pooler=pool == "pooler")
 
-        def encode_image(image: Image.Image) -> NDArray[np.float32]:
+        def encode_image(data: bytes) -> NDArray[np.float32]:
             processor, model = loaded()
             vector: NDArray[np.float32] = pool_image(
-                model, processor(image, return_tensors="pt")["pixel_values"], pool
+                model, processor(open_image(data), return_tensors="pt")["pixel_values"], pool
             )[0].numpy()
             return vector
 

@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from mmbench.errors import UsageError
 from mmbench.features import Encoded
-from mmbench.features.image import encode_files
+from mmbench.features.files import encode_files
+from mmbench.features.image import open_image
 from mmbench.hashing import digest
 
 VERSION = 1
@@ -38,9 +39,9 @@ def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str], c
     """
     model = lru_cache(maxsize=1)(load)
 
-    def encode_image(image: Image.Image) -> NDArray[np.float32]:
+    def encode_image(data: bytes) -> NDArray[np.float32]:
         with torch.inference_mode():
-            vector: NDArray[np.float32] = model(checkpoint)(pixels(image)[None])[0].numpy()
+            vector: NDArray[np.float32] = model(checkpoint)(pixels(open_image(data))[None])[0].numpy()
         return vector
 
     return encode_files(values, cache, digest(identity), encode_image)
