@@ -72,12 +72,17 @@ TABLE = {
         ("vector",), "zero mean and unit variance by column; fitted on train", "vector", ("numpy",), fitted=True
     ),
     "hf": Encoder(
-        ("text", "image"),
+        ("text", "image", "audio"),
         "a transformers checkpoint, by name or folder: hf:bert-base-uncased",
         "huggingface",
-        ("transformers", "tokenizers", "torch", "pillow"),
+        ("transformers", "tokenizers", "torch", "pillow", "soundfile"),
         named="name or folder",
-        parameters={"pool": (Pool, "auto"), "max_length": (Positive, 128), "batch_size": (Positive, 32)},
+        parameters={
+            "pool": (Pool, "auto"),
+            "max_length": (Positive, 128),
+            "max_seconds": (Positive, 30),
+            "batch_size": (Positive, 32),
+        },
     ),
     "elmo": Encoder(
         ("text",),
