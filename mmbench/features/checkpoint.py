@@ -16,7 +16,7 @@ from mmbench.errors import UsageError
 from mmbench.features.optional import usable
 from mmbench.hashing import digest
 
-WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
+WANTED = ("*.json", "*.txt", "*.model", "*.codes", "*.safetensors")
 Part = Literal["AutoModel", "AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor"]
 POOLING = Path("1_Pooling", "config.json")  # where sentence-transformers says how it pools
 

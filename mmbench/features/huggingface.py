@@ -115,7 +115,7 @@ def weights_digest(checkpoint: str) -> str:
 def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], pool: str, max_length: int, batch_size: int) -> Rows:
     """Place and vector, float32 (d,), of each text, shortest first; none for a text without tokens."""
     config = model.config.get_text_config()
-    places = getattr(config, "max_position_embeddings", None) or max_length
+    places = (getattr(config, "max_position_embeddings", None) or max_length) - _places_before_the_first(model)
     limit = min(max_length, tokenizer.model_max_length, places)
     padding: dict[str, Any] = {}
     if model.config.model_type in FULL_LENGTH:
@@ -124,6 +124,14 @@ def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], pool: str, ma
     for rows, new in full_batches([len(ids) for ids in tokens], batch_size):
         vectors = pool_text(model, torch.tensor([tokens[row] for row in rows]), pool)[:new].numpy()
         yield from zip(rows[:new], vectors, strict=True)
+
+
+def _places_before_the_first(model: Any) -> int:
+    """RoBERTa and its kin (BERTweet) count their places from behind the padding's own."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0
 
 
 def pool_text(model: Any, tokens: Tensor, pool: str) -> Tensor:
