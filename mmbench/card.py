@@ -53,6 +53,15 @@ class AudioInput(Section):
     encoder: str = "logmel"
 
 
+class VideoInput(Section):
+    """One video a row: paths below ``root``."""
+
+    kind: Literal["video"]
+    column: str
+    root: str = "."
+    encoder: str = "hog-color"
+
+
 class TabularInput(Section):
     """Columns of numbers as they are, and of categories one-hot.
 
@@ -117,13 +126,14 @@ class Split(Section):
     leaks: bool = False
 
 
-MediaInput = ImageInput | AudioInput
+MediaInput = ImageInput | AudioInput | VideoInput
 Input = TextInput | MediaInput | TabularInput | FeatureInput
 Labels = ExclusiveLabels | MultiLabels
 INPUTS: dict[str, type[Section]] = {
     "text": TextInput,
     "image": ImageInput,
     "audio": AudioInput,
+    "video": VideoInput,
     "tabular": TabularInput,
     "features": FeatureInput,
 }
@@ -132,6 +142,7 @@ KINDS: dict[str, InputKind] = {
     "text": "text",
     "image": "image",
     "audio": "audio",
+    "video": "video",
     "tabular": "vector",
     "features": "vector",
 }
@@ -283,7 +294,7 @@ def columns_of(section: Input | Labels) -> Names:
     match section:
         case TabularInput():
             return (*section.numeric, *section.categorical)
-        case ImageInput() | AudioInput() | ExclusiveLabels():
+        case ImageInput() | AudioInput() | VideoInput() | ExclusiveLabels():
             return (section.column,)
         case TextInput():
             return section.columns
@@ -329,9 +340,11 @@ def card_task(path: Path) -> Task:
             "missing_images",
             "error",
             ("drop", "mask", "error"),
-            "what to do with rows whose image or recording is not there",
+            "what to do with rows whose image, recording or video is not there",
         ),
-        Option("bad_images", "error", ("drop", "error"), "what to do with images or recordings that cannot be read"),
+        Option(
+            "bad_images", "error", ("drop", "error"), "what to do with images, recordings or videos that cannot be read"
+        ),
     )
     suite = _suite(tuple(card.inputs))
     return Task(

@@ -221,7 +221,7 @@ def _texts(item: TextInput, name: str, table: Table) -> Read:
 
 
 def _files(item: MediaInput, table: Table, root: Path) -> Read:
-    """Paths of images or recordings below the media root; an empty cell is none, a path without a file is absent."""
+    """Paths of media below their root; an empty cell is none, a path without a file is absent."""
     media = Path(os.path.normpath(root / item.root))
     values: list[Path | None] = []
     sizes = np.zeros(table.n, dtype=np.int64)

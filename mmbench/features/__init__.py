@@ -66,13 +66,13 @@ TABLE = {
         parameters={"dim": (Positive, 1024)},
     ),
     "hog-color": Encoder(
-        ("image",), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image", "numpy")
+        ("image", "video"), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image", "numpy")
     ),
     "standardize": Encoder(
         ("vector",), "zero mean and unit variance by column; fitted on train", "vector", ("numpy",), fitted=True
     ),
     "hf": Encoder(
-        ("text", "image", "audio"),
+        ("text", "image", "audio", "video"),
         "a transformers checkpoint, by name or folder: hf:bert-base-uncased",
         "huggingface",
         ("transformers", "tokenizers", "torch", "pillow", "soundfile"),
@@ -105,7 +105,7 @@ TABLE = {
         },
     ),
     "inception-v3": Encoder(
-        ("image",),
+        ("image", "video"),
         "2048 features from a file with torchvision's weights: inception-v3:models/inception_v3.pth",
         "inception",
         ("torch", "pillow", "numpy"),
@@ -200,6 +200,10 @@ def _identity(chosen: Selector, kind: InputKind) -> list[str]:
         from mmbench.features.audio import front_end
 
         parts.append(front_end())
+    if kind == "video":
+        from mmbench.features.video import decoder
+
+        parts.append(decoder())
     return parts + [f"{package}={version(package)}" for package in encoder.packages]
 
 
@@ -234,7 +238,9 @@ def encode(
 
     arguments = dict(chosen.parameters)
     if encoder.named:
-        arguments |= {"checkpoint": chosen.checkpoint, "kind": kind}
+        arguments["checkpoint"] = chosen.checkpoint
+    if len(encoder.kinds) > 1:
+        arguments["kind"] = kind
     if encoder.fitted:
         if len(fit_rows) == 0:
             raise ValueError(f"encoder {chosen.name} is fitted: it needs rows to learn from")

@@ -80,7 +80,6 @@ def encode(
     cache: Path,
     identity: list[str],
     checkpoint: str,
-    kind: str,
     mix: Literal["average", "top"],
     pool: Literal["mean", "max"],
     max_length: int,

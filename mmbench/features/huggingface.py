@@ -7,6 +7,7 @@ Pooling by architecture, unless ``pool`` says otherwise:
 - other text models, BERT among them: the mean over tokens, since the [CLS] vector of a model that was never fine-tuned
   for sentences carries little of them (Reimers & Gurevych, EMNLP 2019, table 1: mean STS correlation 29 against 55);
 - images: the vector of the class token (ViT), the pooled map of a convolutional network (ResNet), else the mean;
+- videos: the mean over 30 frames, each as an image;
 - audio: the mean over time (wav2vec2, HuBERT, WavLM), or over the two class tokens (AST's own pooling).
 
 Texts go in batches of the same number of tokens, the last one filled up with its own texts, images one by one: no
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from mmbench.contracts import InputKind
@@ -33,7 +35,7 @@ from mmbench.features.audio import open_audio
 from mmbench.features.checkpoint import checkpoint_digest, find_checkpoint, load, sentence_pooling
 from mmbench.features.distinct import Rows, encode_distinct, full_batches
 from mmbench.features.files import encode_files
-from mmbench.features.image import open_image
+from mmbench.features.image import reader
 from mmbench.hashing import digest
 
 VERSION = 3
@@ -59,21 +61,21 @@ def encode(
     """
     folder = find_checkpoint(checkpoint)
     key = digest(identity)
-    if kind == "image":
+    if kind in ("image", "video"):
 
         @lru_cache(maxsize=1)
         def loaded() -> tuple[Any, Any]:
             processor = load(checkpoint, folder, "AutoImageProcessor")
             return processor, load(checkpoint, folder, "AutoModel", pooler=pool == "pooler")
 
-        def encode_image(data: bytes) -> NDArray[np.float32]:
+        def encode_image(image: Image.Image) -> NDArray[np.float32]:
             processor, model = loaded()
             vector: NDArray[np.float32] = pool_image(
-                model, processor(open_image(data), return_tensors="pt")["pixel_values"], pool
+                model, processor(image, return_tensors="pt")["pixel_values"], pool
             )[0].numpy()
             return vector
 
-        return encode_files(values, cache, key, encode_image)
+        return encode_files(values, cache, key, reader(kind, encode_image))
     if kind == "audio":
         listen = lru_cache(maxsize=1)(lambda: _listener(checkpoint, folder, pool, max_seconds))
         return encode_files(values, cache, key, lambda data: listen()(data))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,20 @@ SIDE = 96
 LARGEST_PIXELS = 100_000_000
 
 
-def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str]) -> Encoded:
-    """Paths to (n, 428); None becomes zeros, and what cannot be read is told by row."""
-    return encode_files(values, cache, digest(identity), lambda data: describe(open_image(data)))
+def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str], kind: str) -> Encoded:
+    """Paths to (n, 428), videos by the mean over frames; None becomes zeros, and what cannot be read is told by row."""
+    return encode_files(values, cache, digest(identity), reader(kind, describe))
+
+
+def reader(
+    kind: str, encode_image: Callable[[Image.Image], NDArray[np.float32]]
+) -> Callable[[bytes], NDArray[np.float32]]:
+    """From an encoder of pictures to one of what a file holds, an image or a video."""
+    if kind == "video":
+        from mmbench.features.video import mean_over_frames
+
+        return mean_over_frames(encode_image)
+    return lambda data: encode_image(open_image(data))
 
 
 def open_image(data: bytes) -> Image.Image:

@@ -21,7 +21,7 @@ from torch.nn import functional
 from mmbench.errors import UsageError
 from mmbench.features import Encoded
 from mmbench.features.files import encode_files
-from mmbench.features.image import open_image
+from mmbench.features.image import reader
 from mmbench.hashing import digest
 
 VERSION = 1
@@ -32,19 +32,19 @@ Size = int | tuple[int, int]
 
 
 def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str], checkpoint: str, kind: str) -> Encoded:
-    """Paths to (n, 2048); None becomes zeros, and what cannot be read is told by row.
+    """Paths to (n, 2048), videos by the mean over frames; None becomes zeros, and what cannot be read is told by row.
 
     Raises:
         UsageError: no such weights file, or one that is not of this network.
     """
     model = lru_cache(maxsize=1)(load)
 
-    def encode_image(data: bytes) -> NDArray[np.float32]:
+    def encode_image(image: Image.Image) -> NDArray[np.float32]:
         with torch.inference_mode():
-            vector: NDArray[np.float32] = model(checkpoint)(pixels(open_image(data))[None])[0].numpy()
+            vector: NDArray[np.float32] = model(checkpoint)(pixels(image)[None])[0].numpy()
         return vector
 
-    return encode_files(values, cache, digest(identity), encode_image)
+    return encode_files(values, cache, digest(identity), reader(kind, encode_image))
 
 
 def pixels(image: Image.Image) -> Tensor:
