@@ -79,6 +79,13 @@ def test_what_is_no_video_is_told(content: bytes, av: Any) -> None:
         video.frames(content)
 
 
+def test_a_playlist_opens_no_other_file(av: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "private.mp4").write_bytes(made(av, [9] * 9))
+    with pytest.raises(UnreadableError, match="cannot be decoded"):
+        video.frames(b"ffconcat version 1.0\nfile private.mp4\n")
+
+
 def test_a_picture_or_sound_is_no_video(av: Any) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
