@@ -28,6 +28,17 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def audio(session: nox.Session) -> None:
+    """Spectra against torchaudio's, from its Python parts alone: what it compiled does not fit the pinned torch."""
+    install(session, "-e", ".[dev]")
+    install(session, "--no-deps", "torchaudio==2.11.0")
+    where = "import importlib.util; print(importlib.util.find_spec('torchaudio').submodule_search_locations[0])"
+    for compiled in Path(session.run("python", "-c", where, silent=True).strip()).rglob("*.so"):
+        compiled.unlink()
+    session.run("python", "-m", "pytest", "tests/features/test_logmel.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Formatting and lint."""
     install(session, "ruff")

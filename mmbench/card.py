@@ -44,6 +44,24 @@ class ImageInput(Section):
     encoder: str = "hog-color"
 
 
+class AudioInput(Section):
+    """One recording a row: paths below ``root``."""
+
+    kind: Literal["audio"]
+    column: str
+    root: str = "."
+    encoder: str = "logmel"
+
+
+class VideoInput(Section):
+    """One video a row: paths below ``root``."""
+
+    kind: Literal["video"]
+    column: str
+    root: str = "."
+    encoder: str = "hog-color"
+
+
 class TabularInput(Section):
     """Columns of numbers as they are, and of categories one-hot.
 
@@ -108,16 +126,26 @@ class Split(Section):
     leaks: bool = False
 
 
-Input = TextInput | ImageInput | TabularInput | FeatureInput
+MediaInput = ImageInput | AudioInput | VideoInput
+Input = TextInput | MediaInput | TabularInput | FeatureInput
 Labels = ExclusiveLabels | MultiLabels
 INPUTS: dict[str, type[Section]] = {
     "text": TextInput,
     "image": ImageInput,
+    "audio": AudioInput,
+    "video": VideoInput,
     "tabular": TabularInput,
     "features": FeatureInput,
 }
 LABELS: dict[str, type[Section]] = {"exclusive": ExclusiveLabels, "multilabel": MultiLabels}
-KINDS: dict[str, InputKind] = {"text": "text", "image": "image", "tabular": "vector", "features": "vector"}
+KINDS: dict[str, InputKind] = {
+    "text": "text",
+    "image": "image",
+    "audio": "audio",
+    "video": "video",
+    "tabular": "vector",
+    "features": "vector",
+}
 
 
 class Card(Section):
@@ -266,7 +294,7 @@ def columns_of(section: Input | Labels) -> Names:
     match section:
         case TabularInput():
             return (*section.numeric, *section.categorical)
-        case ImageInput() | ExclusiveLabels():
+        case ImageInput() | AudioInput() | VideoInput() | ExclusiveLabels():
             return (section.column,)
         case TextInput():
             return section.columns
@@ -302,14 +330,21 @@ def card_task(path: Path) -> Task:
     path = path.resolve()
     card = read_card(path)
     check_metrics([card.primary_metric])
-    images = any(isinstance(item, ImageInput) for item in card.inputs.values())
+    images = any(isinstance(item, MediaInput) for item in card.inputs.values())
     drawn = "/".join(f"{100 * share:g}" for share in card.split.fractions)
     unit = card.group or "row"
     split = f"column {card.split.column}" if card.split.column else f"{drawn} by {unit}, stratified"
     warning = "the split of the card has groups in two splits: it leaks" if card.split.leaks else ""
     options = (
-        Option("missing_images", "error", ("drop", "mask", "error"), "what to do with rows whose image is not there"),
-        Option("bad_images", "error", ("drop", "error"), "what to do with images that cannot be read"),
+        Option(
+            "missing_images",
+            "error",
+            ("drop", "mask", "error"),
+            "what to do with rows whose image, recording or video is not there",
+        ),
+        Option(
+            "bad_images", "error", ("drop", "error"), "what to do with images, recordings or videos that cannot be read"
+        ),
     )
     suite = _suite(tuple(card.inputs))
     return Task(

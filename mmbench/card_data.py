@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmbench.arrays import npz_names, read_npy, read_npz
-from mmbench.card import Card, ExclusiveLabels, FeatureInput, ImageInput, Input, Labels, MultiLabels, TabularInput
+from mmbench.card import (
+    Card,
+    ExclusiveLabels,
+    FeatureInput,
+    Input,
+    Labels,
+    MediaInput,
+    MultiLabels,
+    TabularInput,
+    TextInput,
+)
 from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Problem
 from mmbench.errors import UsageError, unknown
 from mmbench.hashing import digest
@@ -193,12 +203,16 @@ def _split(
 
 def _input(item: Input, name: str, table: Table, root: Path, ids: NDArray[np.str_], split: NDArray[np.str_]) -> Read:
     match item:
-        case ImageInput():
-            return _images(item, table, root)
+        case TextInput():
+            return _texts(item, name, table)
         case TabularInput():
             return _tabular(item, name, table, split)
         case FeatureInput():
             return _features(item, name, table, root, ids)
+    return _files(item, table, root)
+
+
+def _texts(item: TextInput, name: str, table: Table) -> Read:
     columns = [table.texts(column) for column in item.columns]
     texts = ["\n".join(filter(None, cells)) or None for cells in zip(*columns, strict=True)]
     missing = texts.count(None)
@@ -206,8 +220,8 @@ def _input(item: Input, name: str, table: Table, root: Path, ids: NDArray[np.str
     return Read(texts, ("\x00".join(text or "" for text in texts),), notes)
 
 
-def _images(item: ImageInput, table: Table, root: Path) -> Read:
-    """Paths below the media root; an empty cell is no image, a path without a file is absent."""
+def _files(item: MediaInput, table: Table, root: Path) -> Read:
+    """Paths of media below their root; an empty cell is none, a path without a file is absent."""
     media = Path(os.path.normpath(root / item.root))
     values: list[Path | None] = []
     sizes = np.zeros(table.n, dtype=np.int64)
@@ -228,7 +242,7 @@ def _images(item: ImageInput, table: Table, root: Path) -> Read:
         if not sizes[row]:
             absent.append(row)
     empty = sum(value is None for value in values) - len(absent)
-    notes = (f"column '{item.column}': {empty} rows have no image: masked",) if empty else ()
+    notes = (f"column '{item.column}': {empty} rows have no {item.kind}: masked",) if empty else ()
     return Read(values, ("\n".join(table.texts(item.column)), sizes), notes, tuple(absent))
 
 
@@ -323,15 +337,15 @@ def _safetensors(path: Path, array: str) -> NDArray[Any]:
 def _without_files(
     split: NDArray[np.str_], absent: Mapping[int, str], policy: str, table: Table, card: Card
 ) -> tuple[NDArray[np.str_], list[str]]:
-    """The split under a policy for images that are not there, and a note where there are any."""
+    """The split under a policy for files that are not there, and a note where there are any."""
     rows = [row for row in sorted(absent) if split[row] != ""]
     if not rows:
         return split, []
-    count = f"{len(rows):,} of {(split != '').sum():,} rows have no image file"
-    if policy == "mask":
-        return split, [f"{count}: the image is masked there"]
     item = card.inputs[absent[rows[0]]]
-    assert isinstance(item, ImageInput)
+    assert isinstance(item, MediaInput)
+    count = f"{len(rows):,} of {(split != '').sum():,} rows have no {item.kind} file"
+    if policy == "mask":
+        return split, [f"{count}: the {item.kind} is masked there"]
     if policy == "error":
         cell = table.texts(item.column)[rows[0]]
         raise table.error(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmbench.config import Training
 
 ConceptKind = Literal["exclusive", "multilabel"]
-InputKind = Literal["text", "image", "vector"]
+InputKind = Literal["text", "image", "audio", "video", "vector"]
 SPLITS = ("train", "val", "test")
 
 
@@ -93,8 +93,8 @@ class Dataset:
 
     Attributes:
         ids, groups: shape (n,), str; the sample id, and the unit that must not be split or resampled apart.
-        inputs: by modality, n values: ``str`` (text), ``Path`` or ``None`` when missing (image), or a float array
-            (n, d) whose all-NaN rows are missing (vector).
+        inputs: by modality, n values: ``str`` (text), ``Path`` or ``None`` when missing (files), or a float
+            array (n, d) whose all-NaN rows are missing (vector).
         targets: by concept, int64: exclusive (n,) class index, multi-label (n, K) of 0/1; -1 where unlabelled
             (a multi-label row is -1 as a whole).
         fingerprint: hex digest of everything a result depends on in the data.

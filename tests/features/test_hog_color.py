@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmbench.features import Encoded, encode, image
-from mmbench.features.image import SIDE, UnreadableImageError, describe, open_image
+from mmbench.features.files import UnreadableError
+from mmbench.features.image import SIDE, describe, open_image
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 DIM = 428
@@ -190,7 +191,7 @@ def test_what_cannot_be_read_is_told_by_row_and_the_rest_is_encoded(tmp_path: Pa
 
 
 def test_a_picture_at_the_limit_is_not_refused_for_its_size() -> None:
-    with pytest.raises(UnreadableImageError) as caught:
+    with pytest.raises(UnreadableError) as caught:
         open_image(png_header(10_000, 10_000))
     assert "too many" not in str(caught.value)
 

@@ -1,0 +1,59 @@
+"""What encoders of texts and files share: each distinct input once, in batches whose shape depends on nothing else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmbench.features.cache import cached_rows
+from mmbench.hashing import digest
+
+Rows = Iterator[tuple[int, NDArray[np.float32]]]
+
+
+def encode_distinct(
+    values: Sequence[str | None], cache: Path, key: str, encode: Callable[[list[str]], Rows]
+) -> NDArray[np.float32]:
+    """Encode each distinct text once.
+
+    Args:
+        values: n texts; a missing one is None.
+        cache: the cache folder.
+        key: hex digest of the encoder and all its vectors depend on but the text.
+        encode: given the texts that no cache has, yields place and vector, float32 (d,); what it leaves out is zeros.
+
+    Returns:
+        (n, d) float32; (n, 0) where no text at all has a vector.
+    """
+    text_of = {digest([text]): text for text in set(values) if text is not None}
+
+    def encode_missing(contents: list[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        for row, vector in encode([text_of[content] for content in contents]):
+            yield contents[row], vector
+
+    vectors = cached_rows(cache, key, list(text_of), encode_missing)
+    encoded = np.zeros((len(values), len(next(iter(vectors.values()), []))), dtype=np.float32)
+    for row, text in enumerate(values):
+        if text is not None and (content := digest([text])) in vectors:
+            encoded[row] = vectors[content]
+    return encoded
+
+
+def full_batches(lengths: Sequence[int], batch_size: int) -> Iterator[tuple[list[int], int]]:
+    """Places of inputs of one length, shortest first, ``batch_size`` at a time, and how many of them are new.
+
+    The last batch of a length is filled up with its own inputs: nothing is padded and every batch has the same shape,
+    so that a vector does not depend on what is encoded with it. Inputs of length 0 are left out.
+    """
+    same_length = defaultdict(list)
+    for row, length in enumerate(lengths):
+        same_length[length].append(row)
+    for length in sorted(same_length.keys() - {0}):
+        rows = same_length[length]
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            yield [batch[place % len(batch)] for place in range(batch_size)], len(batch)
