@@ -60,7 +60,7 @@ class CharCnn(BaseModel, strict=True):
     activation: Literal["relu", "tanh"]
     embedding: Embedding
     filters: list[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1, le=4096)]]] = Field(
-        min_length=1, max_length=16, strict=False
+        min_length=1, max_length=16
     )
     max_characters_per_token: int = Field(ge=3, le=1000)
     n_characters: Literal[262]
