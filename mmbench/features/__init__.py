@@ -75,7 +75,7 @@ TABLE = {
         ("text", "image", "audio", "video"),
         "a transformers checkpoint, by name or folder: hf:bert-base-uncased",
         "huggingface",
-        ("transformers", "tokenizers", "torch", "pillow", "soundfile"),
+        ("transformers", "tokenizers", "torch", "pillow"),
         named="name or folder",
         parameters={
             "pool": (Pool, "auto"),
@@ -111,9 +111,7 @@ TABLE = {
         ("torch", "pillow", "numpy"),
         named="file",
     ),
-    "logmel": Encoder(
-        ("audio",), "mean and deviation of 128 log-mel bands", "audio", ("torch", "soundfile", "scipy", "numpy")
-    ),
+    "logmel": Encoder(("audio",), "mean and deviation of 128 log-mel bands", "audio", ("torch", "scipy", "numpy")),
 }
 ENCODERS: dict[str, tuple[tuple[str, ...], str]] = {n: (e.kinds, e.summary) for n, e in TABLE.items()}
 

@@ -106,6 +106,7 @@ def bands() -> Tensor:
 
 
 def front_end() -> str:
-    """What the spectra come from, for the cache key: the two agree, but not in every bit."""
+    """What reads the files and what the spectra come from, for the cache key: the two agree, but not in every bit."""
     torchaudio = usable("torchaudio")
-    return "torch" if torchaudio is None else f"torchaudio={torchaudio.__version__}"
+    spectra = "torch" if torchaudio is None else f"torchaudio={torchaudio.__version__}"
+    return f"soundfile={soundfile.__version__} {spectra}"

@@ -31,7 +31,6 @@ from torch import Tensor
 from mmbench.contracts import InputKind
 from mmbench.errors import UsageError
 from mmbench.features import Encoded
-from mmbench.features.audio import open_audio
 from mmbench.features.checkpoint import checkpoint_digest, find_checkpoint, load, sentence_pooling
 from mmbench.features.distinct import Rows, encode_distinct, full_batches
 from mmbench.features.files import encode_files
@@ -91,6 +90,8 @@ def encode(
 
 def _listener(checkpoint: str, folder: Path, pool: str, max_seconds: int) -> Callable[[bytes], NDArray[np.float32]]:
     """From what a file holds to its vector: the first ``max_seconds`` at the checkpoint's own sampling rate."""
+    from mmbench.features.audio import open_audio
+
     extractor = load(checkpoint, folder, "AutoFeatureExtractor")
     model = load(checkpoint, folder, "AutoModel", pooler=pool == "pooler")
     if model.main_input_name != "input_values":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from transformers.audio_utils import mel_filter_bank
 
 from mmbench.errors import UsageError
-from mmbench.features import check, encode, fingerprint
+from mmbench.features import audio, check, encode, fingerprint
 from mmbench.features.audio import bands, describe, log_mel, open_audio, torch_mel
 from mmbench.features.files import UnreadableError
 from mmbench.features.optional import usable
@@ -108,6 +109,15 @@ def test_too_short_too_long_and_not_finite_are_told(tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"{name}.wav", samples, rate, subtype="FLOAT")
         with pytest.raises(UnreadableError, match=said):
             open_audio((tmp_path / f"{name}.wav").read_bytes(), 16_000)
+
+
+def test_the_cache_key_tells_the_front_ends_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = set()
+    for version in (None, "2.10", "2.11"):
+        fake = None if version is None else SimpleNamespace(__version__=version)
+        monkeypatch.setattr(audio, "usable", lambda name, fake=fake: fake)
+        found.add(fingerprint("logmel", "audio"))
+    assert len(found) == 3
 
 
 def test_it_has_no_parameters_and_is_for_recordings() -> None:
