@@ -82,10 +82,12 @@ def image_hashes(
     Returns:
         hashes (n,); which rows have one, (n,); and by row why a file cannot be read.
     """
-    from mmbench.features.image import encode_files
+    from mmbench.features.files import encode_files
+    from mmbench.features.image import reader
     from mmbench.hashing import digest
 
-    encoded = encode_files(values, cache, digest(["difference-hash", "1", str(MIN_CONTRAST)]), difference_bits)
+    key = digest(["difference-hash", "1", str(MIN_CONTRAST)])
+    encoded = encode_files(values, cache, key, reader("image", difference_bits))
     n = len(values)
     bits = encoded.values[:, :-1] if encoded.values.shape[1] == 65 else np.zeros((n, 64))
     usable: NDArray[np.bool_] = encoded.values[:, -1] > 0

@@ -100,13 +100,14 @@ def verify(task: Task, root: Path, scratch: Path) -> Iterator[str]:
 
 
 def _undecodable(paths: list[Path], root: Path) -> Iterator[str]:
-    from mmbench.features.image import UnreadableImageError, open_image
+    from mmbench.features.files import UnreadableError
+    from mmbench.features.image import open_image
 
     for path in paths:
         name = path.relative_to(root) if path.is_relative_to(root) else path
         try:
             open_image(path.read_bytes())
-        except UnreadableImageError as error:
+        except UnreadableError as error:
             yield f"{name}: {error}"
         except OSError as error:
             yield f"{name}: {error.strerror or error}"
