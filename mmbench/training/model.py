@@ -7,18 +7,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmbench.contracts import Concept, Examples, FitContext, Inputs, Model, Objective
 from mmbench.hashing import derive_seed
 from mmbench.modules import Fusion, Strategy
 from mmbench.training.loop import train_network
 from mmbench.training.losses import list_objectives
-from mmbench.training.network import Network, predict_logits
+from mmbench.training.network import Network, Trainable, predict_logits
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from mmbench.config import Training
 
 
 class NetworkModel(Model):
@@ -33,7 +35,7 @@ class NetworkModel(Model):
         self.make_fusion = make_fusion
         self.make_strategy = make_strategy
         self.modalities = modalities
-        self.fitted: list[tuple[tuple[Objective, ...], Network, Strategy]] = []
+        self.fitted: list[tuple[tuple[Objective, ...], Trainable, Strategy]] = []
         self.concepts: tuple[Concept, ...] = ()
         self.by_label = False
 
@@ -50,14 +52,8 @@ class NetworkModel(Model):
             torch.manual_seed(derive_seed(context.seed, "init"))
             strategy = self.make_strategy(local)
             names = self.modalities or tuple(train.inputs.values)
-            network = Network(
-                {name: train.inputs.values[name].shape[1] for name in names},
-                self.make_fusion(len(names), context.settings.width),
-                strategy.heads,
-                concepts,
-                context.settings.width,
-                context.settings.dropout,
-            )
+            sizes = {name: train.inputs.values[name].shape[1] for name in names}
+            network = self.make_network(sizes, strategy.heads, concepts, context.settings)
             histories.append(
                 train_network(
                     network, strategy, local, _columns(train, group, separate), _columns(val, group, separate), context
@@ -67,6 +63,17 @@ class NetworkModel(Model):
         if not separate:
             return histories[0]
         return {"networks": {group[0].name: history for group, history in zip(groups, histories, strict=True)}}
+
+    def make_network(
+        self,
+        sizes: dict[str, int],
+        heads: Callable[[int, tuple[Concept, ...]], nn.Module],
+        concepts: tuple[Concept, ...],
+        settings: Training,
+    ) -> Trainable:
+        """A fresh network for modalities of these sizes; draws its weights from torch's global generator."""
+        fusion = self.make_fusion(len(sizes), settings.width)
+        return Network(sizes, fusion, heads, concepts, settings.width, settings.dropout)
 
     def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
         """Scores by concept, float64 (n, K)."""
