@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mmbench.contracts import Examples, FitContext, Objective
 from mmbench.errors import MmbenchError
@@ -28,9 +29,11 @@ def train_network(
     train: Examples,
     val: Examples,
     context: FitContext,
+    plateau: bool = False,
 ) -> dict[str, Any]:
     """Train with Adam, stop early on the unweighted validation objective, and restore the best epoch.
 
+    With ``plateau`` the learning rate is divided by ten after two epochs without a better validation objective.
     Randomness has an axis of its own for the order of the batches and for dropout, both derived from the cell's seed
     and the same for every method.
 
@@ -50,6 +53,7 @@ def train_network(
         weight_decay=settings.weight_decay,
         fused=True,
     )
+    schedule = ReduceLROnPlateau(optimiser, patience=1) if plateau else None
     measure = Measure(objectives, strategy.focus, weights)
     order = torch.Generator().manual_seed(derive_seed(context.seed, "batches"))
     torch.manual_seed(derive_seed(context.seed, "dropout"))
@@ -88,6 +92,8 @@ def train_network(
             raise DivergedError(
                 f"the validation objective is not finite in epoch {epoch}: lower training.learning_rate"
             )
+        if schedule is not None:
+            schedule.step(objective)
         history["val"].append(objective)
         context.report(epoch, settings.epochs, objective)
         if objective < best - settings.min_delta:
