@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -446,3 +447,36 @@ def test_unlabelled_rows_do_not_train(small) -> None:
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two)
+
+
+def test_plateau_divides_the_rate_by_ten_after_two_epochs_without_a_better_objective(small, monkeypatch) -> None:
+    objectives = iter([1.0, 0.9, 0.95, 0.8, 0.85, 0.85, 0.7])
+    rates: list[float] = []
+
+    class Spied(torch.optim.Adam):
+        def step(self, closure=None):  # type: ignore[override, no-untyped-def]
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Spied)
+    monkeypatch.setattr("mmbench.training.loop._validate", lambda *_: next(objectives))
+    network, strategy, listed = network_of("concat+equal", small)
+    context = small.context(epochs=7, batch_size=50)
+    train_network(network, strategy, listed, small.examples(41), small.examples(20, seed=1), context, plateau=True)
+    assert rates == pytest.approx([0.01] * 6 + [0.001])
+
+
+def test_a_penalty_is_added_once_to_what_the_strategy_made_of_the_losses(small, monkeypatch) -> None:
+    forward = Network.forward
+
+    def gradient() -> torch.Tensor:
+        network, strategy, objectives = network_of("concat+equal", small)
+        context = small.context(epochs=1, batch_size=50)
+        train_network(network, strategy, objectives, small.examples(41), small.examples(20, seed=1), context)
+        return network.trunks[0][0].bias.grad
+
+    plain = gradient()
+    monkeypatch.setattr(
+        Network, "forward", lambda self, x: replace(forward(self, x), penalty=3 * self.trunks[0][0].bias.sum())
+    )
+    torch.testing.assert_close(gradient(), plain + 3)
