@@ -14,7 +14,7 @@ DIGITS = ("run", "digits")
         (("run",), "expected one task"),
         (("run", "crisismm"), "did you mean crisismmd?"),
         ((*SAMPLE, "--protocol", "mt52"), "did you mean mt25?"),
-        ((*SAMPLE, "--method", "igfnn+equal"), "did you mean igfn?"),
+        ((*SAMPLE, "--method", "igfnn+equal"), "did you mean igfn"),
         ((*SAMPLE, "--method", "igfn:dleta=1+equal"), "did you mean delta?"),
         ((*SAMPLE, "--method", "igfn:delta=3+equal"), "less than or equal to 1"),
         ((*SAMPLE, "--method", "igfn:0.3+equal"), "write name=value"),
@@ -57,7 +57,7 @@ DIGITS = ("run", "digits")
         (("report", "nothing"), "is no run"),
         (("report", "--format", "pdf"), "unknown format"),
         (("list", "method"), "did you mean methods?"),
-        (("info", "igfm"), "did you mean igfn?"),
+        (("info", "igfm"), "did you mean igfn"),
         (("raport",), "No such command"),
     ],
 )

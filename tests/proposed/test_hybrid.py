@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from mmbench.contracts import Concept, Examples, Inputs
+from mmbench.config import Training
+from mmbench.contracts import Concept, Examples, FitContext, Inputs
 from mmbench.errors import UsageError
 from mmbench.methods import build_model, parse
 from mmbench.modules import LinearHeads
 from mmbench.plugins import Registry, shipped
 from mmbench.proposed.hybrid.losses import alignment, balance_weights
 from mmbench.proposed.hybrid.network import Core, HybridNetwork, Settings, mix
+from mmbench.training.loop import train_network
 from mmbench.training.losses import Measure, balanced_weights, list_objectives
 from mmbench.training.network import Network, labelled_where
 
@@ -69,8 +71,7 @@ def test_the_loss_is_the_early_one_plus_the_balanced_late_ones_plus_the_weighted
     torch.testing.assert_close(losses, first + weights[0] * late[0] + weights[1] * late[1])
     present = torch.stack(list(examples.inputs.present.values()), dim=1)
     alone = network.core(
-        torch.stack([e(examples.inputs.values[m]) for m, e in zip(SIZES, network.encoders, strict=True)], 1)[:, None]
-        * present[:, None, :, None],
+        torch.stack([e(examples.inputs.values[m]) for m, e in zip(SIZES, network.encoders, strict=True)], 1)[:, None],
         present[:, None],
     ).alone
     embedded = torch.stack([e(alone[:, m]) for m, e in enumerate(network.embed)], dim=1)
@@ -201,6 +202,73 @@ def test_any_number_of_modalities(modalities: int) -> None:
     total = losses.sum() + (0 if output.penalty is None else output.penalty)
     gradients = torch.autograd.grad(total, list(network.parameters()), allow_unused=True, materialize_grads=True)
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_a_late_branch_sees_its_own_modality_and_the_early_one_all() -> None:
+    network, examples = network_of().eval(), batch()
+    for m in SIZES:
+        examples.inputs.values[m].requires_grad_()
+        examples.inputs.present[m][:] = True
+    output = network(examples.inputs)
+    for b, branch in enumerate(output.branches):
+        gradients = torch.autograd.grad(
+            branch[0]["mood"].square().sum(), list(examples.inputs.values.values()), retain_graph=True,
+            allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+        assert [bool(g.any()) for g in gradients] == [b == 0 or b == m + 1 for m in range(3)]
+
+
+def test_the_core_is_its_blocks_at_the_last_step() -> None:
+    torch.manual_seed(0)
+    core = Core(2, 4, 0.0, Settings(heads=2)).double().eval()
+    views = torch.randn(3, 5, 2, 4, dtype=torch.float64)
+    mask = torch.ones(3, 5, 2, dtype=torch.bool)
+    h, c = core.views(views, mask)
+    memory, _ = core.memory(h.flatten(2), c.flatten(2), mask.any(2))
+    gated = torch.stack([core.gates(h[:, [t]], memory[:, [t - 1]] * (t > 0))[:, 0] for t in range(5)], dim=1)
+    attended = core.cross(gated, gated, mask)[:, -1]
+    fused = core(views, mask)
+    torch.testing.assert_close(fused.early, torch.cat([memory[:, -1], attended.flatten(1)], dim=1))
+    assert torch.equal(fused.alone, h[:, -1])
+
+
+def fit(selector: str, **settings: Any) -> tuple[Any, Examples]:
+    examples = batch(40)
+    examples = Examples(
+        Inputs({m: v.float() for m, v in examples.inputs.values.items()}, examples.inputs.present), examples.targets
+    )
+    (method,) = parse(selector, REGISTRY, tuple(SIZES))
+    model = build_model(method, REGISTRY)
+    model.fit(examples, examples, FitContext(CONCEPTS, 0, Training(epochs=2, width=4, **settings)))
+    return model, examples
+
+
+def test_class_weights_are_the_runs_or_those_of_the_name() -> None:
+    asked = [
+        ("hybrid", {"class_weights": "balanced"}),
+        ("hybrid:class_weights=on", {}),
+        ("hybrid", {}),
+        ("hybrid:class_weights=off", {"class_weights": "balanced"}),
+    ]
+    scores = []
+    for selector, settings in asked:
+        model, examples = fit(selector, **settings)
+        scores.append(model.predict(examples.inputs)["mood"])
+    assert (scores[0] == scores[1]).all() and (scores[2] == scores[3]).all()
+    assert (scores[0] != scores[2]).any()
+
+
+@pytest.mark.parametrize("plateau", [True, False])
+def test_the_plateau_reaches_the_loop(plateau: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+
+    def spied(*given: Any) -> dict[str, Any]:
+        told.append(given[-1])
+        return train_network(*given)
+
+    monkeypatch.setattr("mmbench.training.model.train_network", spied)
+    fit("hybrid:plateau=on" if plateau else "hybrid")
+    assert told == [plateau]
 
 
 def test_a_missing_modality_is_not_seen() -> None:

@@ -103,7 +103,7 @@ class HybridNetwork(Trainable):
         """Predict a batch of vectors: sequences of one step. In training the penalty is the weighted alignment (9)."""
         present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
         views = torch.stack([e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)], dim=1)
-        fused = self.core((views * present.unsqueeze(-1)).unsqueeze(1), present.unsqueeze(1))
+        fused = self.core(views.unsqueeze(1), present.unsqueeze(1))
         branches = [fused.early, *fused.alone.unbind(dim=1)][: len(self.trunks)]
         z = torch.stack([last(x) for last, x in zip(self.trunks, branches, strict=True)], dim=1)
         predictions = [head(z[:, b]) for b, head in enumerate(self.heads)]
