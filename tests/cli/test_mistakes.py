@@ -46,7 +46,7 @@ DIGITS = ("run", "digits")
         ((*SAMPLE, "--set", "training.epochs=few"), "valid integer"),
         ((*SAMPLE, "--set", "training.epochs"), "expected key=value"),
         ((*SAMPLE, "--set", "task.lables=text"), "did you mean labels?"),
-        ((*SAMPLE, "--config", "mt26"), "did you mean mt25?"),
+        ((*SAMPLE, "--config", "mt26"), "did you mean mt25 or mr26?"),
         ((*SAMPLE, "--plugin", "nowhere.py"), "no such file"),
         ((*SAMPLE, "--epochs", "0"), "--epochs"),
         ((*SAMPLE, "--jobs", "0"), "--jobs"),
