@@ -190,7 +190,7 @@ def test_every_preset_is_valid() -> None:
 
 def test_config_takes_a_path_and_names_the_nearest_preset(toml: Callable[[str], Path]) -> None:
     assert find_settings(str(toml("jobs = 2"))).jobs == 2
-    with pytest.raises(UsageError, match=r"unknown settings file 'mt26': did you mean mt25 or mr26\? \(or give a path\)"):
+    with pytest.raises(UsageError, match=r"file 'mt26': did you mean mt25 or mr26\? \(or give a path\)"):
         find_settings("mt26")
 
 
