@@ -27,19 +27,23 @@ def gradients(tasks: int = 3, seed: int = 0) -> torch.Tensor:
     return torch.randn(tasks, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, "cagrad"])
 def test_the_step_is_torchjds_aggregate_of_the_gradients(rule: str) -> None:
     """Losses linear in z have the gradients g: the step on z is what torchjd makes of the Jacobian."""
     g = gradients()
     z = torch.zeros(6, dtype=torch.float64, requires_grad=True)
-    strategy = jd.build(OBJECTIVES, rule=rule)
-    torch.manual_seed(0)  # pcgrad draws an order
-    (step,) = torch.autograd.grad(strategy.combine(g @ z, torch.arange(3), g @ g.T), z)
-    names = {"imtl_g": "IMTLG", "aligned": "AlignedMTL", "dualproj": "DualProj", "upgrad": "UPGrad", "pcgrad": "PCGrad"}
-    settings = {}
+    names = {"imtl_g": "IMTLG", "aligned": "AlignedMTL", "dualproj": "DualProj", "upgrad": "UPGrad", "pcgrad": "PCGrad",
+             "cagrad": "CAGrad"}  # fmt: skip
+    settings: dict[str, object] = {}
+    if rule == "cagrad":
+        pytest.importorskip("cvxpy", reason="torchjd's CAGrad needs cvxpy and clarabel")
+        settings["c"] = 0.5
     if rule in ("upgrad", "dualproj"):
         pytest.importorskip("quadprog", reason="torchjd's own projector needs quadprog")
         settings["projector"] = QuadprogProjector(norm_eps=0, reg_eps=1e-13)
+    strategy = jd.build(OBJECTIVES, rule=rule)
+    torch.manual_seed(0)  # pcgrad draws an order
+    (step,) = torch.autograd.grad(strategy.combine(g @ z, torch.arange(3), g @ g.T), z)
     torch.manual_seed(0)
     expected = getattr(aggregation, names.get(rule, "MGDA"))(**settings)(g)
     torch.testing.assert_close(step, expected, rtol=1e-8, atol=1e-10)
