@@ -22,6 +22,8 @@ from mmbench.errors import UsageError, unknown
 from mmbench.modules import Fusion, Strategy
 from mmbench.plugins import METHOD_KINDS, Kind, Registry
 
+BARE = ("modality", "rule")  # parameters that are given, and shown, without their name
+
 
 @dataclass(frozen=True)
 class Part:
@@ -85,16 +87,17 @@ def _parse_part(text: str, registry: Registry, modalities: Sequence[str]) -> lis
     plugin, *settings = text.split(":")
     found = registry.get(plugin, *METHOD_KINDS)
     known = parameters_of(registry.load(plugin, found.kind))
+    bare = next((name for name in BARE if name in known), None)
     given: dict[str, list[Any]] = {}
     for setting in settings:
         name, equals, values = setting.partition("=")
         if not equals:
-            if "modality" not in known or "modality" in given:
+            if bare is None or bare in given:
                 raise UsageError(
                     f"'{setting}' in '{text}' is not a parameter: write name=value"
                     + (f" with {', '.join(known)}" if known else f"; {plugin} has no parameters")
                 )
-            name, values = "modality", setting
+            name, values = bare, setting
         if name not in known:
             raise unknown(f"parameter of {plugin}", name, known)
         if name in given:
@@ -113,9 +116,9 @@ def _parse_part(text: str, registry: Registry, modalities: Sequence[str]) -> lis
     parts = []
     for combination in itertools.product(*given.values()):
         chosen = dict(zip(given, combination, strict=True))
-        shown = [_show(chosen["modality"])] if "modality" in chosen else []
         kept = [(n, chosen[n]) for n in known if n in chosen and (n == "modality" or chosen[n] != known[n][1])]
-        shown += [f"{n}={_show(v)}" for n, v in kept if n != "modality"]
+        shown = [_show(v) for n, v in kept if n == bare]
+        shown += [f"{n}={_show(v)}" for n, v in kept if n != bare]
         parts.append(Part(plugin, found.kind, tuple(kept), ":".join([plugin, *shown])))
     return parts
 

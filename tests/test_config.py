@@ -178,6 +178,7 @@ def test_a_layer_that_says_nothing_changes_nothing() -> None:
 
 def test_the_preset_of_the_paper_sets_its_learning_rate_and_nothing_else() -> None:
     assert Training.model_validate(find_settings("mt25").training) == Training(learning_rate=0.01)
+    assert Training.model_validate(find_settings("mr26").training) == Training(epochs=20, class_weights="balanced")
 
 
 def test_every_preset_is_valid() -> None:
@@ -189,7 +190,7 @@ def test_every_preset_is_valid() -> None:
 
 def test_config_takes_a_path_and_names_the_nearest_preset(toml: Callable[[str], Path]) -> None:
     assert find_settings(str(toml("jobs = 2"))).jobs == 2
-    with pytest.raises(UsageError, match=r"unknown settings file 'mt26': did you mean mt25\? \(or give a path\)"):
+    with pytest.raises(UsageError, match=r"file 'mt26': did you mean mt25 or mr26\? \(or give a path\)"):
         find_settings("mt26")
 
 

@@ -123,7 +123,7 @@ def test_globs_range_over_the_product_and_the_suite() -> None:
     assert chosen("*+moo") == [f"{f}+moo" for f in fusions]
     assert len(chosen("*+*")) == len(fusions) * len(strategies)
     assert chosen("lin*") == ["linear:text", "linear:all"]
-    assert chosen("[ci]*+equal") == ["concat+equal", "igfn+equal"]
+    assert chosen("[ci]*+equal") == ["classical+equal", "concat+equal", "igfn+equal"]
 
 
 def test_a_glob_that_matches_nothing_is_an_error() -> None:
@@ -133,7 +133,7 @@ def test_a_glob_that_matches_nothing_is_an_error() -> None:
 
 def test_what_cannot_run_is_left_out_of_globs_and_refused_by_name() -> None:
     methods, skipped = select("*+equal", REGISTRY, ("text",), SUITE)
-    assert [m.name for m in methods] == ["concat+equal", "late+equal"]
+    assert [m.name for m in methods] == ["classical+equal", "concat+equal", "late+equal", "mfn+equal"]
     assert len(skipped) == 4
     assert all("at least 2 modalities and was given 1" in line for line in skipped)
     assert {line.split()[2] for line in skipped} == {f"{f}+equal:" for f in ("graph", "igfn", "lowrank", "tensor")}

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mmbench.contracts import Examples, FitContext, Objective
 from mmbench.errors import MmbenchError
 from mmbench.hashing import derive_seed
 from mmbench.modules import Strategy
-from mmbench.training.losses import balanced_weights, objective_losses
-from mmbench.training.network import Network, Output, predict_logits
+from mmbench.training.losses import Measure, balanced_weights
+from mmbench.training.network import Output, Trainable, predict_logits
 
 
 class DivergedError(MmbenchError):
@@ -22,15 +23,17 @@ class DivergedError(MmbenchError):
 
 
 def train_network(
-    network: Network,
+    network: Trainable,
     strategy: Strategy,
     objectives: tuple[Objective, ...],
     train: Examples,
     val: Examples,
     context: FitContext,
+    plateau: bool = False,
 ) -> dict[str, Any]:
     """Train with Adam, stop early on the unweighted validation objective, and restore the best epoch.
 
+    With ``plateau`` the learning rate is divided by ten after two epochs without a better validation objective.
     Randomness has an axis of its own for the order of the batches and for dropout, both derived from the cell's seed
     and the same for every method.
 
@@ -50,6 +53,8 @@ def train_network(
         weight_decay=settings.weight_decay,
         fused=True,
     )
+    schedule = ReduceLROnPlateau(optimiser, patience=1) if plateau else None
+    measure = Measure(objectives, strategy.focus, weights)
     order = torch.Generator().manual_seed(derive_seed(context.seed, "batches"))
     torch.manual_seed(derive_seed(context.seed, "dropout"))
     history: dict[str, Any] = {"objectives": [o.name for o in objectives], "train": [], "val": [], "weights": []}
@@ -64,12 +69,14 @@ def train_network(
             if len(batch) == 1:
                 continue
             output = network(batch.inputs)
-            losses, active = _losses(network, output, batch, objectives, strategy.focus, weights)
+            losses, active = network.losses(output, batch, measure)
             if len(active) == 0:
                 continue
             if not torch.isfinite(losses).all():
                 raise DivergedError(f"the training loss is not finite in epoch {epoch}: lower training.learning_rate")
             total = strategy.combine(losses, active, _gramian(network, output, losses, strategy.gradients))
+            if output.penalty is not None:
+                total = total + output.penalty
             optimiser.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -80,11 +87,13 @@ def train_network(
         history["weights"] += [] if used is None else [used.tolist()]
         strategy.end_epoch(means)
         history["train"].append([None if math.isnan(mean) else mean for mean in means.tolist()])
-        objective = _validate(network, val, objectives, strategy.focus, weights)
+        objective = _validate(network, val, measure)
         if not math.isfinite(objective):
             raise DivergedError(
                 f"the validation objective is not finite in epoch {epoch}: lower training.learning_rate"
             )
+        if schedule is not None:
+            schedule.step(objective)
         history["val"].append(objective)
         context.report(epoch, settings.epochs, objective)
         if objective < best - settings.min_delta:
@@ -96,42 +105,7 @@ def train_network(
     return {"epochs": len(history["val"]), "best_epoch": best_epoch, **history}
 
 
-def _losses(
-    network: Network,
-    output: Output,
-    batch: Examples,
-    objectives: tuple[Objective, ...],
-    focus: float,
-    weights: dict[str, Tensor] | None,
-) -> tuple[Tensor, Tensor]:
-    """The objectives' losses: each branch on its own loss (mean over branches), deep supervision added.
-
-    A row counts in a branch only where the branch's modality is present.
-    """
-    if len(output.branches) == 1:
-        final, active = objective_losses(output.branches[0][0], batch.targets, objectives, focus, weights)
-        for deep in output.branches[0][1:]:
-            final = final + objective_losses(deep, batch.targets, objectives, focus, weights)[0]
-        return final, active
-    total = output.z.new_zeros(len(objectives))
-    count = output.z.new_zeros(len(objectives))
-    for branch, modality in zip(output.branches, network.modalities, strict=True):
-        here = batch.inputs.present[modality]
-        targets = {
-            c: t.masked_fill(~(here if t.ndim == 1 else here.unsqueeze(1)), -1) for c, t in batch.targets.items()
-        }
-        for prediction in branch:
-            losses, active = objective_losses(prediction, targets, objectives, focus, weights)
-            total = total.index_add(0, active, losses)
-        count = count.index_add(0, active, torch.ones_like(losses))
-    if getattr(network.fusion, "learns_mix", False):
-        losses, active = objective_losses(output.logits, batch.targets, objectives, focus, weights)
-        total = total.index_add(0, active, losses * count[active].clamp(min=1))
-    active = count.nonzero().squeeze(1)
-    return (total / count.clamp(min=1))[active], active
-
-
-def _gramian(network: Network, output: Output, losses: Tensor, of: str) -> Tensor | None:
+def _gramian(network: Trainable, output: Output, losses: Tensor, of: str) -> Tensor | None:
     """Inner products of the losses' gradients, (A, A) float64, detached; the graph is kept for the step itself."""
     if of == "none":
         return None
@@ -153,13 +127,7 @@ def _gramian(network: Network, output: Output, losses: Tensor, of: str) -> Tenso
     return jacobian @ jacobian.T
 
 
-def _validate(
-    network: Network,
-    val: Examples,
-    objectives: tuple[Objective, ...],
-    focus: float,
-    weights: dict[str, Tensor] | None,
-) -> float:
+def _validate(network: Trainable, val: Examples, measure: Measure) -> float:
     """The unweighted validation objective: the sum of the objectives' mean losses over the labelled rows of val."""
     logits = {c: v.double() for c, v in predict_logits(network, val.inputs).items()}
-    return float(objective_losses(logits, val.targets, objectives, focus, weights)[0].sum())
+    return float(measure(logits, val.targets)[0].sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -131,6 +132,22 @@ def objective_losses(
     losses, order = torch.cat(total)[active] / counts[active], order[active]
     rank = order.argsort()
     return losses[rank], order[rank]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """:func:`objective_losses` of these objectives; ``len`` is T, how many there are."""
+
+    objectives: tuple[Objective, ...]
+    focus: float = 0.0
+    weights: Mapping[str, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.objectives)
+
+    def __call__(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The losses (A,) of one prediction, with graph, and their places (A,)."""
+        return objective_losses(outputs, targets, self.objectives, self.focus, self.weights)
 
 
 @cache

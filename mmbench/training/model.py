@@ -1,39 +1,45 @@
-"""The model of a fusion and a strategy: one network, or one an objective where the strategy asks for that."""
+"""Models that the loop trains: one network, or one an objective where the strategy asks for that."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmbench.contracts import Concept, Examples, FitContext, Inputs, Model, Objective
 from mmbench.hashing import derive_seed
 from mmbench.modules import Fusion, Strategy
 from mmbench.training.loop import train_network
 from mmbench.training.losses import list_objectives
-from mmbench.training.network import Network, predict_logits
+from mmbench.training.network import Network, Trainable, predict_logits
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmbench.config import Training
 
-class NetworkModel(Model):
-    """A fusion trained with a strategy."""
+
+class TrainedModel(Model):
+    """A network, whatever it is made of, trained with a strategy by the one loop.
+
+    ``plateau`` has the learning rate divided by ten where the validation objective has stopped falling.
+    """
+
+    plateau = False
 
     def __init__(
         self,
-        make_fusion: Callable[[int, int], Fusion],
         make_strategy: Callable[[tuple[Objective, ...]], Strategy],
         modalities: tuple[str, ...] | None = None,
     ) -> None:
-        self.make_fusion = make_fusion
         self.make_strategy = make_strategy
         self.modalities = modalities
-        self.fitted: list[tuple[tuple[Objective, ...], Network, Strategy]] = []
+        self.fitted: list[tuple[tuple[Objective, ...], Trainable, Strategy]] = []
         self.concepts: tuple[Concept, ...] = ()
         self.by_label = False
 
@@ -50,23 +56,33 @@ class NetworkModel(Model):
             torch.manual_seed(derive_seed(context.seed, "init"))
             strategy = self.make_strategy(local)
             names = self.modalities or tuple(train.inputs.values)
-            network = Network(
-                {name: train.inputs.values[name].shape[1] for name in names},
-                self.make_fusion(len(names), context.settings.width),
-                strategy.heads,
-                concepts,
-                context.settings.width,
-                context.settings.dropout,
-            )
+            sizes = {name: train.inputs.values[name].shape[1] for name in names}
+            network = self.make_network(sizes, strategy.heads, concepts, context.settings)
             histories.append(
                 train_network(
-                    network, strategy, local, _columns(train, group, separate), _columns(val, group, separate), context
+                    network,
+                    strategy,
+                    local,
+                    _columns(train, group, separate),
+                    _columns(val, group, separate),
+                    context,
+                    self.plateau,
                 )
             )
             self.fitted.append((group, network, strategy))
         if not separate:
             return histories[0]
         return {"networks": {group[0].name: history for group, history in zip(groups, histories, strict=True)}}
+
+    @abstractmethod
+    def make_network(
+        self,
+        sizes: dict[str, int],
+        heads: Callable[[int, tuple[Concept, ...]], nn.Module],
+        concepts: tuple[Concept, ...],
+        settings: Training,
+    ) -> Trainable:
+        """A fresh network for modalities of these sizes; draws its weights from torch's global generator."""
 
     def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
         """Scores by concept, float64 (n, K)."""
@@ -87,6 +103,30 @@ class NetworkModel(Model):
     def n_parameters(self) -> int:
         """Parameters of the networks, and of the strategy where it has any."""
         return sum(p.numel() for _, network, s in self.fitted for p in (*network.parameters(), *s.parameters()))
+
+
+class NetworkModel(TrainedModel):
+    """A fusion trained with a strategy."""
+
+    def __init__(
+        self,
+        make_fusion: Callable[[int, int], Fusion],
+        make_strategy: Callable[[tuple[Objective, ...]], Strategy],
+        modalities: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(make_strategy, modalities)
+        self.make_fusion = make_fusion
+
+    def make_network(
+        self,
+        sizes: dict[str, int],
+        heads: Callable[[int, tuple[Concept, ...]], nn.Module],
+        concepts: tuple[Concept, ...],
+        settings: Training,
+    ) -> Network:
+        """The network of the fusion."""
+        fusion = self.make_fusion(len(sizes), settings.width)
+        return Network(sizes, fusion, heads, concepts, settings.width, settings.dropout)
 
 
 def _scores(logits: Tensor, concept: Concept, by_label: bool) -> Tensor:

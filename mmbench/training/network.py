@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mmbench.contracts import Concept, Inputs
+from mmbench.contracts import Concept, Examples, Inputs
 from mmbench.modules import Fusion
+from mmbench.training.losses import Measure
 
 PREDICT_ROWS = 512
 
@@ -23,11 +25,54 @@ class Output:
         branches: by branch, the list of predictions of its heads (the prediction first, then deep supervision), each a
             dictionary concept -> logits (B, K_c).
         logits: by concept (B, K_c), the branches mixed.
+        penalty: a scalar without targets that is added to what the strategy made of the losses, or None.
     """
 
     z: Tensor
     branches: list[list[dict[str, Tensor]]]
     logits: dict[str, Tensor]
+    penalty: Tensor | None = None
+
+
+class Trainable(nn.Module):
+    """What the loop trains: a network that says how its predictions become the objectives' losses.
+
+    Attributes:
+        modalities: the inputs it sees, in order.
+        concepts: what it predicts.
+        trunks: by branch Linear, ReLU, Dropout; the Linear is the last shared layer.
+        heads: by branch, a module (B, width) -> list of {concept: logits}.
+    """
+
+    modalities: tuple[str, ...]
+    concepts: tuple[Concept, ...]
+    trunks: nn.ModuleList
+    heads: nn.ModuleList
+
+    @abstractmethod
+    def forward(self, inputs: Inputs) -> Output:
+        """Predict a batch."""
+
+    @abstractmethod
+    def losses(self, output: Output, batch: Examples, measure: Measure) -> tuple[Tensor, Tensor]:
+        """The objectives' losses, (A,) with graph, and their places among the objectives, (A,) int64, rising.
+
+        ``measure`` takes logits and targets by concept and returns the same of one prediction.
+        """
+
+    def trunk_weights(self) -> list[nn.Parameter]:
+        """W: the weights of the last shared layer, one a branch."""
+        return [trunk[0].weight for trunk in self.trunks]  # type: ignore[index]
+
+
+def trunk(features: int, width: int, dropout: float) -> nn.Module:
+    """The last shared layer of a branch: Linear, ReLU, Dropout."""
+    return nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout))
+
+
+def labelled_where(present: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The targets of rows where ``present`` (B,) holds, -1 elsewhere: what a branch of one modality is trained on."""
+    return {c: t.masked_fill(~(present if t.ndim == 1 else present.unsqueeze(1)), -1) for c, t in targets.items()}
 
 
 def encoder(features: int, width: int, dropout: float) -> nn.Module:
@@ -35,7 +80,7 @@ def encoder(features: int, width: int, dropout: float) -> nn.Module:
     return nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout))
 
 
-class Network(nn.Module):
+class Network(Trainable):
     """Encoders -> fusion -> trunk (Linear, ReLU, Dropout) -> heads; trunk and heads once a branch of the fusion.
 
     Args:
@@ -59,10 +104,7 @@ class Network(nn.Module):
         self.concepts = concepts
         self.encoders = nn.ModuleList(encoder(size, width, dropout) for size in sizes.values())
         self.fusion = fusion
-        self.trunks = nn.ModuleList(
-            nn.Sequential(nn.Linear(fusion.out_features, width), nn.ReLU(), nn.Dropout(dropout))
-            for _ in range(fusion.branches)
-        )
+        self.trunks = nn.ModuleList(trunk(fusion.out_features, width, dropout) for _ in range(fusion.branches))
         self.heads = nn.ModuleList(heads(width, concepts) for _ in range(fusion.branches))
 
     def forward(self, inputs: Inputs) -> Output:
@@ -72,7 +114,7 @@ class Network(nn.Module):
         fused = self.fusion(views * present.unsqueeze(-1), present)
         if self.fusion.branches == 1:
             fused = fused.unsqueeze(1)
-        z = torch.stack([trunk(fused[:, b]) for b, trunk in enumerate(self.trunks)], dim=1)
+        z = torch.stack([last(fused[:, b]) for b, last in enumerate(self.trunks)], dim=1)
         branches = [head(z[:, b]) for b, head in enumerate(self.heads)]
         logits = {
             concept.name: self.fusion.mix(
@@ -82,12 +124,31 @@ class Network(nn.Module):
         }
         return Output(z, branches, logits)
 
-    def trunk_weights(self) -> list[nn.Parameter]:
-        """W: the weights of the last shared layer, one a branch."""
-        return [trunk[0].weight for trunk in self.trunks]  # type: ignore[index]
+    def losses(self, output: Output, batch: Examples, measure: Measure) -> tuple[Tensor, Tensor]:
+        """Each branch on its own loss (mean over branches), deep supervision added.
+
+        A row counts in a branch only where the branch's modality is present.
+        """
+        if len(output.branches) == 1:
+            final, active = measure(output.branches[0][0], batch.targets)
+            for deep in output.branches[0][1:]:
+                final = final + measure(deep, batch.targets)[0]
+            return final, active
+        total, count = output.z.new_zeros(len(measure)), output.z.new_zeros(len(measure))
+        for branch, modality in zip(output.branches, self.modalities, strict=True):
+            targets = labelled_where(batch.inputs.present[modality], batch.targets)
+            for prediction in branch:
+                losses, active = measure(prediction, targets)
+                total = total.index_add(0, active, losses)
+            count = count.index_add(0, active, torch.ones_like(losses))
+        if getattr(self.fusion, "learns_mix", False):
+            losses, active = measure(output.logits, batch.targets)
+            total = total.index_add(0, active, losses * count[active].clamp(min=1))
+        active = count.nonzero().squeeze(1)
+        return (total / count.clamp(min=1))[active], active
 
 
-def predict_logits(network: Network, inputs: Inputs) -> dict[str, Tensor]:
+def predict_logits(network: Trainable, inputs: Inputs) -> dict[str, Tensor]:
     """Logits (n, K_c) by concept in evaluation mode, without gradient, a few hundred rows at a time."""
     network.eval()
     with torch.no_grad():

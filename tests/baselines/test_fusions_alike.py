@@ -19,6 +19,8 @@ BUILDS = {
     "late-weighted": (shipped("baselines", "late"), {"mode": "weighted"}),
     "tensor": (shipped("baselines", "tensor"), {}),
     "lowrank": (shipped("baselines", "lowrank"), {}),
+    "classical": (shipped("baselines", "classical"), {}),
+    "mfn": (shipped("baselines", "mfn"), {"memory": 5, "dropout": 0.0}),
     "graph": (shipped("baselines", "graph"), {}),
     "igfn": (graph_fusion, {}),
     "igfn-ordered": (graph_fusion, ORDERED),
@@ -92,7 +94,7 @@ def test_the_seed_decides_the_weights(name: str) -> None:
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", ["concat", "late", "tensor", "lowrank", "graph", "igfn"])
+@pytest.mark.parametrize("name", ["concat", "late", "classical", "mfn", "tensor", "lowrank", "graph", "igfn"])
 def test_which_need_two_modalities(name: str) -> None:
     module, _ = BUILDS[name]
-    assert module.build(2, 8).min_modalities == (1 if name in ("concat", "late") else 2)
+    assert module.build(2, 8).min_modalities == (1 if name in ("concat", "late", "classical", "mfn") else 2)

@@ -27,6 +27,9 @@ METHODS = [
     "linear",
     "linear:y",
     "majority",
+    "hybrid",
+    "hybrid:balance=softmax:memory_update=mfn:plateau=on",
+    "hybrid:balance=off:contrastive=off:cross=off:delta=off:gated=off",
 ]
 
 

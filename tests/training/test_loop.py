@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from mmbench.contracts import Examples, Inputs
 from mmbench.methods import build_fusion, build_strategy, parse
 from mmbench.modules import Strategy
 from mmbench.plugins import Registry
-from mmbench.training.loop import DivergedError, _gramian, _losses, train_network
-from mmbench.training.losses import list_objectives, objective_losses
+from mmbench.training.loop import DivergedError, _gramian, train_network
+from mmbench.training.losses import Measure, list_objectives, objective_losses
 from mmbench.training.network import Network, predict_logits
 
 REGISTRY = Registry()
@@ -286,7 +287,7 @@ def test_gramian_is_that_of_separate_gradients(selector: str, of: str, small) ->
     network, _, objectives = network_of(selector, small, dropout=0.3)
     batch = small.examples(12)
     output = network(batch.inputs)
-    losses, active = _losses(network, output, batch, objectives, 0.0, None)
+    losses, active = network.losses(output, batch, Measure(objectives))
     assert active.tolist() == [0, 1, 2, 3]
     wanted = {
         "features": [output.z],
@@ -315,7 +316,7 @@ def test_gramian_is_that_of_separate_gradients(selector: str, of: str, small) ->
 def test_equal_weights_give_the_sum_of_the_objectives_gradients(small) -> None:
     network, strategy, objectives = network_of("concat+equal", small)
     batch = small.examples(12)
-    losses, active = _losses(network, network(batch.inputs), batch, objectives, 0.0, None)
+    losses, active = network.losses(network(batch.inputs), batch, Measure(objectives))
     parameters = list(network.parameters())
     each = [
         torch.autograd.grad(x, parameters, retain_graph=True, materialize_grads=True, allow_unused=True) for x in losses
@@ -329,7 +330,7 @@ def test_deep_supervision_adds_every_prediction(small) -> None:
     network, _, objectives = network_of("concat+mti", small)
     batch = small.examples(12)
     output = network(batch.inputs)
-    losses, _ = _losses(network, output, batch, objectives, 0.0, None)
+    losses, _ = network.losses(output, batch, Measure(objectives))
     assert len(output.branches[0]) == 5
     each = [objective_losses(prediction, batch.targets, objectives)[0] for prediction in output.branches[0]]
     torch.testing.assert_close(losses, torch.stack(each).sum(0))
@@ -340,7 +341,7 @@ def test_branches_are_averaged_over_those_that_have_a_row(small) -> None:
     network, _, objectives = network_of("late+equal", small)
     batch = small.examples(12, missing=0.4)
     output = network(batch.inputs)
-    losses, active = _losses(network, output, batch, objectives, 0.0, None)
+    losses, active = network.losses(output, batch, Measure(objectives))
     each = []
     for branch, name in zip(output.branches, "xy", strict=True):
         here = batch.inputs.present[name]
@@ -349,10 +350,10 @@ def test_branches_are_averaged_over_those_that_have_a_row(small) -> None:
     assert active.tolist() == [0, 1, 2, 3]
     torch.testing.assert_close(losses, (each[0] + each[1]) / 2)
     batch.inputs.present["y"][:] = False
-    losses, _ = _losses(network, network(batch.inputs), batch, objectives, 0.0, None)
+    losses, _ = network.losses(network(batch.inputs), batch, Measure(objectives))
     torch.testing.assert_close(losses, each[0])
     batch.inputs.present["x"][:] = False
-    losses, active = _losses(network, network(batch.inputs), batch, objectives, 0.0, None)
+    losses, active = network.losses(network(batch.inputs), batch, Measure(objectives))
     assert losses.shape == active.shape == (0,)
 
 
@@ -386,8 +387,8 @@ def test_a_learned_mixture_adds_its_own_loss_once(small) -> None:
     plain.load_state_dict({k: v for k, v in network.state_dict().items() if k != "fusion.scores"})
     batch = small.examples(12)
     output = network(batch.inputs)
-    losses, _ = _losses(network, output, batch, objectives, 0.0, None)
-    branches, _ = _losses(plain, plain(batch.inputs), batch, objectives, 0.0, None)
+    losses, _ = network.losses(output, batch, Measure(objectives))
+    branches, _ = plain.losses(plain(batch.inputs), batch, Measure(objectives))
     mixture, _ = objective_losses(output.logits, batch.targets, objectives)
     torch.testing.assert_close(losses, branches + mixture)
 
@@ -440,9 +441,42 @@ def test_unlabelled_rows_do_not_train(small) -> None:
         target[4:] = -1
     gradients = []
     for part in (batch, Examples(batch.inputs.rows(torch.arange(4)), {c: t[:4] for c, t in batch.targets.items()})):
-        losses, _ = _losses(network, network(part.inputs), part, objectives, 0.0, None)
+        losses, _ = network.losses(network(part.inputs), part, Measure(objectives))
         network.zero_grad()
         losses.sum().backward()
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two)
+
+
+def test_plateau_divides_the_rate_by_ten_after_two_epochs_without_a_better_objective(small, monkeypatch) -> None:
+    objectives = iter([1.0, 0.9, 0.95, 0.8, 0.85, 0.85, 0.7])
+    rates: list[float] = []
+
+    class Spied(torch.optim.Adam):
+        def step(self, closure=None):  # type: ignore[override, no-untyped-def]
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Spied)
+    monkeypatch.setattr("mmbench.training.loop._validate", lambda *_: next(objectives))
+    network, strategy, listed = network_of("concat+equal", small)
+    context = small.context(epochs=7, batch_size=50)
+    train_network(network, strategy, listed, small.examples(41), small.examples(20, seed=1), context, plateau=True)
+    assert rates == pytest.approx([0.01] * 6 + [0.001])
+
+
+def test_a_penalty_is_added_once_to_what_the_strategy_made_of_the_losses(small, monkeypatch) -> None:
+    forward = Network.forward
+
+    def gradient() -> torch.Tensor:
+        network, strategy, objectives = network_of("concat+equal", small)
+        context = small.context(epochs=1, batch_size=50)
+        train_network(network, strategy, objectives, small.examples(41), small.examples(20, seed=1), context)
+        return network.trunks[0][0].bias.grad
+
+    plain = gradient()
+    monkeypatch.setattr(
+        Network, "forward", lambda self, x: replace(forward(self, x), penalty=3 * self.trunks[0][0].bias.sum())
+    )
+    torch.testing.assert_close(gradient(), plain + 3)

@@ -1,0 +1,62 @@
+"""Memory Fusion Network (Zadeh et al., AAAI 2018): (B, T, N, d) -> [h_T of all views ⊕ u_T].
+
+An LSTM a view; over each window of two steps, attention on the cells of all views proposes what two gates write into a
+shared memory u; see :class:`mmbench.proposed.hybrid.memory.MfnMemory` for the equations. The original's output layers
+are the network's trunk and heads. On vectors a sequence has one step, and the memory is what is written in it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmbench.modules import Fusion
+from mmbench.proposed.hybrid.memory import MfnMemory, RecurrentViews
+
+NAME = "mfn"
+KIND = "fusion"
+SUMMARY = "Memory fusion network: an LSTM a modality and a shared gated memory"
+
+
+class MemoryFusion(nn.Module):
+    """Sequences (B, T, N, features) with a mask (B, T, N) -> (B, N hidden + memory)."""
+
+    def __init__(self, views: int, features: int, hidden: int, memory: int, layer: int, dropout: float) -> None:
+        super().__init__()
+        self.views = RecurrentViews(views, features, hidden)
+        self.memory = MfnMemory(views * hidden, memory, layer, dropout)
+        self.out_features = views * hidden + memory
+
+    def forward(self, views: Tensor, mask: Tensor) -> Tensor:
+        """The last hidden states and the last memory."""
+        h, c = self.views(views, mask)
+        u, _ = self.memory(h.flatten(2), c.flatten(2), mask.any(dim=2))
+        return torch.cat([h[:, -1].flatten(1), u[:, -1]], dim=1)
+
+
+class Mfn(Fusion):
+    """The memory fusion of vectors: (B, N, d) -> (B, N d + memory)."""
+
+    def __init__(self, modalities: int, width: int, memory: int, dropout: float) -> None:
+        super().__init__()
+        self.fuse = MemoryFusion(modalities, width, width, memory, width, dropout)
+        self.out_features = self.fuse.out_features
+
+    def forward(self, views: Tensor, present: Tensor) -> Tensor:
+        """A sequence of one step."""
+        fused: Tensor = self.fuse(views.unsqueeze(1), present.unsqueeze(1))
+        return fused
+
+
+def build(
+    modalities: int,
+    width: int,
+    *,
+    memory: Annotated[int, Field(ge=1, le=4096)] = 64,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
+) -> Mfn:
+    """The fusion ``mfn``; LSTMs and hidden layers are as wide as the network."""
+    return Mfn(modalities, width, memory, dropout)

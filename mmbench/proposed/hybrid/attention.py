@@ -1,0 +1,94 @@
+"""Cross-modal multi-head attention between all ordered pairs of views, MR26 (3) and (4)."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import torch
+from torch import Tensor, nn
+
+from mmbench.modules import masked_softmax
+
+
+class MultiHeadAttention(nn.Module):
+    """softmax(Q K^T / sqrt(d_k)) V of several heads; (3) as printed lacks the transpose.
+
+    A query without any key gets zeros. Heads that do not divide the width get floor(width / heads) features each.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, max(width // heads, 1)
+        inner = heads * self.head_width
+        self.query, self.key, self.value = (nn.Linear(width, inner) for _ in range(3))
+        self.out = nn.Linear(inner, width)
+
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Attend.
+
+        Args:
+            queries: (B, S, width).
+            keys: (B, T, width), the values as well.
+            mask: bool (B, T), the keys that are there.
+
+        Returns:
+            (B, S, width), and the weights (B, heads, S, T), which sum to one over the keys that are there.
+        """
+        q, k, v = (
+            layer(x).unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
+            for layer, x in ((self.query, queries), (self.key, keys), (self.value, keys))
+        )
+        scores = q @ k.transpose(-1, -2) / self.head_width**0.5
+        weights = masked_softmax(scores, mask[:, None, None].expand_as(scores))
+        attended: Tensor = self.out((weights @ v).transpose(1, 2).flatten(-2))
+        return attended * mask.any(dim=1)[:, None, None], weights
+
+
+class PairAttention(nn.Module):
+    """What one view finds in another: Z = sum_l softmax(a)_l A_l over L layers, a = 0 at the start (4).
+
+    A_l attends from q_(l-1) to the other view, both normalised; q_l = q_(l-1) + A_l, and q_0 is the view itself.
+    """
+
+    def __init__(self, width: int, heads: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(MultiHeadAttention(width, heads) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.norm_other = nn.LayerNorm(width)
+        self.scores = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, view: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+        """view (B, S, width), other (B, T, width) with mask (B, T) bool -> (B, S, width)."""
+        keys = self.norm_other(other)
+        found = torch.zeros_like(view)
+        for layer, norm, weight in zip(self.layers, self.norms, torch.softmax(self.scores, dim=0), strict=True):
+            attended, _ = layer(norm(view), keys, mask)
+            found = found + weight * attended
+            view = view + attended
+        return found
+
+
+class CrossModal(nn.Module):
+    """Each view plus the mean of what it finds in the other views that are there.
+
+    With one step a view the softmax runs over one key: its weights are one, queries and keys get no gradient, and a
+    pair is a linear map of the other view.
+    """
+
+    def __init__(self, views: int, width: int, heads: int, layers: int) -> None:
+        super().__init__()
+        self.pairs = list(permutations(range(views), 2))
+        self.attend = nn.ModuleList(PairAttention(width, heads, layers) for _ in self.pairs)
+
+    def forward(self, queries: Tensor, views: Tensor, mask: Tensor) -> Tensor:
+        """queries (B, S, N, width), views (B, T, N, width), mask (B, T, N) bool -> (B, S, N, width).
+
+        A view that has no step at all stays as it is.
+        """
+        present = mask.any(dim=1)
+        total = list(torch.zeros_like(queries).unbind(dim=2))
+        for (i, j), attend in zip(self.pairs, self.attend, strict=True):
+            total[i] = total[i] + attend(queries[:, :, i], views[:, :, j], mask[:, :, j])
+        others = (present.sum(dim=1, keepdim=True) - present.long()).clamp(min=1)
+        found = torch.stack(total, dim=2) / others[:, None, :, None]
+        return queries + found * present[:, None, :, None]

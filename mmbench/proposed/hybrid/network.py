@@ -1,0 +1,167 @@
+"""The network of MR26: recurrent views, delta memory, gated views, cross-modal attention, early and late heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, logsigmoid
+
+from mmbench.contracts import Concept, ConceptKind, Examples, Inputs
+from mmbench.proposed.hybrid.attention import CrossModal
+from mmbench.proposed.hybrid.losses import Balance, alignment, balance_weights
+from mmbench.proposed.hybrid.memory import DeltaMemory, GatedViews, MfnMemory, RecurrentViews, Update
+from mmbench.training.losses import Measure
+from mmbench.training.network import Output, Trainable, encoder, labelled_where, trunk
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One reading of the model; ``mmbench info hybrid`` tells what each means."""
+
+    delta: bool = True
+    gated: bool = True
+    cross: bool = True
+    contrastive: bool = True
+    balance: Balance | Literal["off"] = "fixed"
+    memory_update: Update = "convex"
+    heads: int = 4
+    layers: int = 2
+    align_weight: float = 0.3
+    temperature: float = 0.07
+    symmetric: bool = False
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What the core gives for B samples.
+
+    ``early`` (B, D) is formula (1): the memory and the views after attention, side by side; ``alone`` (B, N, width) are
+    the views' last hidden states, each from its own modality only.
+    """
+
+    early: Tensor
+    alone: Tensor
+
+
+class Core(nn.Module):
+    """Sequences of N aligned views, (B, T, N, d) with a mask (B, T, N), to :class:`Fused`."""
+
+    def __init__(self, views: int, width: int, dropout: float, settings: Settings) -> None:
+        super().__init__()
+        self.views = RecurrentViews(views, width, width)
+        self.memory: nn.Module | None = None
+        if settings.delta:
+            self.memory = (
+                MfnMemory(views * width, width, width, dropout)
+                if settings.memory_update == "mfn"
+                else DeltaMemory(views * width, width, settings.memory_update)
+            )
+        self.gates = GatedViews(views, width, width if settings.delta else 0) if settings.gated else None
+        self.cross = CrossModal(views, width, settings.heads, settings.layers) if settings.cross else None
+        self.out_features = width * (views + settings.delta)
+
+    def forward(self, views: Tensor, mask: Tensor) -> Fused:
+        """Run the memories over the steps; what is returned belongs to the last one."""
+        hidden, cells = self.views(views, mask)
+        after = before = hidden.new_zeros(*hidden.shape[:2], 0)
+        if self.memory is not None:
+            after, before = self.memory(hidden.flatten(2), cells.flatten(2), mask.any(dim=2))
+        gated = hidden if self.gates is None else self.gates(hidden, before)
+        last = gated[:, -1:] if self.cross is None else self.cross(gated[:, -1:], gated, mask)
+        return Fused(torch.cat([after[:, -1], last.flatten(1)], dim=1), hidden[:, -1])
+
+
+class HybridNetwork(Trainable):
+    """Encoders by modality -> :class:`Core` -> an early branch and, where modalities are balanced, a late one for each.
+
+    Scores are the mean of the early branch's and of the mean over the modalities present of the late ones'.
+    """
+
+    def __init__(
+        self,
+        sizes: dict[str, int],
+        heads: Callable[[int, tuple[Concept, ...]], nn.Module],
+        concepts: tuple[Concept, ...],
+        width: int,
+        dropout: float,
+        settings: Settings,
+    ) -> None:
+        super().__init__()
+        self.modalities, self.concepts, self.settings = tuple(sizes), concepts, settings
+        self.encoders = nn.ModuleList(encoder(size, width, dropout) for size in sizes.values())
+        self.core = Core(len(sizes), width, dropout, settings)
+        self.embed = nn.ModuleList(nn.Linear(width, width) for _ in sizes) if settings.contrastive else None
+        features = [self.core.out_features] + [width] * (len(sizes) if settings.balance != "off" else 0)
+        self.trunks = nn.ModuleList(trunk(size, width, dropout) for size in features)
+        self.heads = nn.ModuleList(heads(width, concepts) for _ in features)
+
+    def forward(self, inputs: Inputs) -> Output:
+        """Predict a batch of vectors: sequences of one step. In training the penalty is the weighted alignment (9)."""
+        present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
+        views = torch.stack([e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)], dim=1)
+        fused = self.core(views.unsqueeze(1), present.unsqueeze(1))
+        branches = [fused.early, *fused.alone.unbind(dim=1)][: len(self.trunks)]
+        z = torch.stack([last(x) for last, x in zip(self.trunks, branches, strict=True)], dim=1)
+        predictions = [head(z[:, b]) for b, head in enumerate(self.heads)]
+        logits = {
+            c.name: mix(torch.stack([branch[0][c.name] for branch in predictions], dim=1), present, c.kind)
+            for c in self.concepts
+        }
+        return Output(z, predictions, logits, self._penalty(fused.alone, present) if self.training else None)
+
+    def _penalty(self, alone: Tensor, present: Tensor) -> Tensor | None:
+        """λ times (5) over the embeddings of the views, or None where it is off or there is one modality."""
+        if self.embed is None or len(self.embed) == 1:
+            return None
+        embeddings = torch.stack([embed(alone[:, m]) for m, embed in enumerate(self.embed)], dim=1)
+        return self.settings.align_weight * alignment(
+            embeddings, present, self.settings.temperature, self.settings.symmetric
+        )
+
+    def losses(self, output: Output, batch: Examples, measure: Measure) -> tuple[Tensor, Tensor]:
+        """By objective the early branch's loss plus (8): sum_m λ_m L_m over the late branches with a row for it."""
+        early, active = _supervised(output.branches[0], batch.targets, measure)
+        if self.settings.balance == "off":
+            return early, active
+        late = output.z.new_zeros(len(self.modalities), len(measure))
+        counted = torch.zeros_like(late)
+        for m, (name, branch) in enumerate(zip(self.modalities, output.branches[1:], strict=True)):
+            losses, places = _supervised(branch, labelled_where(batch.inputs.present[name], batch.targets), measure)
+            late[m] = late[m].index_add(0, places, losses)
+            counted[m, places] = 1
+        there = counted.any(dim=1)
+        if there.any():
+            mean = (late.sum(dim=1) / counted.sum(dim=1).clamp(min=1))[there]
+            weights = counted[there] * balance_weights(mean, self.settings.balance).unsqueeze(1)
+            shares = weights / weights.sum(dim=0).clamp(min=torch.finfo(weights.dtype).tiny)
+            early = early + (shares * late[there]).sum(dim=0)[active]
+        return early, active
+
+
+def _supervised(branch: list[dict[str, Tensor]], targets: dict[str, Tensor], measure: Measure) -> tuple[Tensor, Tensor]:
+    """The losses of a branch's prediction, deep supervision added, and their places."""
+    losses, active = measure(branch[0], targets)
+    for deep in branch[1:]:
+        losses = losses + measure(deep, targets)[0]
+    return losses, active
+
+
+def mix(logits: Tensor, present: Tensor, kind: ConceptKind) -> Tensor:
+    """Early and late decisions averaged in probability: logits (B, 1 + N, K), present (B, N) -> (B, K).
+
+    Half the weight is the early branch's, half is shared by the modalities present (by all where none is). Returned are
+    log-probabilities where exclusive, the mixture's log-odds where multi-label. A single branch passes through.
+    """
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    here = (present | ~present.any(dim=1, keepdim=True)).to(logits.dtype)
+    late = here / here.sum(dim=1, keepdim=True)
+    log_weights = (torch.cat([torch.ones_like(late[:, :1]), late], dim=1) / 2).log().unsqueeze(-1)
+    if kind == "exclusive":
+        return torch.logsumexp(log_softmax(logits, dim=-1) + log_weights, dim=1)
+    positive = torch.logsumexp(logsigmoid(logits) + log_weights, dim=1)
+    return positive - torch.logsumexp(logsigmoid(-logits) + log_weights, dim=1)
