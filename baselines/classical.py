@@ -18,7 +18,9 @@ SUMMARY = "MR26's classical method: the hybrid model's encoders, concatenated"
 
 
 class Classical(Fusion):
-    """The last hidden states side by side: (B, N, d) -> (B, N d)."""
+    """The last hidden states side by side: (B, T, N, d) -> (B, N d)."""
+
+    reads_steps = True
 
     def __init__(self, modalities: int, width: int) -> None:
         super().__init__()
@@ -26,8 +28,8 @@ class Classical(Fusion):
         self.out_features = modalities * width
 
     def forward(self, views: Tensor, present: Tensor) -> Tensor:
-        """One step of each LSTM; a missing modality is a block of zeros."""
-        hidden, _ = self.views(views.unsqueeze(1), present.unsqueeze(1))
+        """Run each LSTM under the mask (B, T, N); a missing modality is a block of zeros."""
+        hidden, _ = self.views(views, present)
         last: Tensor = hidden[:, -1].flatten(1)
         return last
 

@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
 from mmbench.contracts import Examples, FitContext, Inputs, Model
+from mmbench.training.sequences import moments
 
 NAME = "linear"
 KIND = "model"
@@ -34,13 +35,13 @@ class Linear(Model):
 
     def _features(self, inputs: Inputs) -> NDArray[np.float32]:
         names = list(inputs.values) if self.modality == "all" else [self.modality]
-        return np.concatenate([inputs.values[name].numpy() * self.scale[name] for name in names], axis=1)
+        return np.concatenate([_vectors(inputs, name) * self.scale[name] for name in names], axis=1)
 
     def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
         """Fit on the labelled training rows; the history names the C chosen for each classifier."""
         self.scale = {
-            name: (10 / max(_mean_squared_norm(value[train.inputs.present[name]].numpy()), 1e-12)) ** 0.5
-            for name, value in train.inputs.values.items()
+            name: (10 / max(_mean_squared_norm(_vectors(train.inputs, name)[present.numpy()]), 1e-12)) ** 0.5
+            for name, present in train.inputs.present.items()
         }
         x_train, x_val = self._features(train.inputs), self._features(val.inputs)
         self.classifiers: dict[str, list[LogisticRegression | float]] = {}
@@ -75,6 +76,13 @@ class Linear(Model):
             for classifiers in self.classifiers.values()
             for c in classifiers
         )
+
+
+def _vectors(inputs: Inputs, name: str) -> NDArray[np.float32]:
+    """(n, d); a sequence is told by its mean and standard deviation over steps."""
+    values = inputs.values[name]
+    vectors: NDArray[np.float32] = (moments(values, inputs.steps[name]) if name in inputs.steps else values).numpy()
+    return vectors
 
 
 def _mean_squared_norm(rows: NDArray[np.float32]) -> float:

@@ -38,7 +38,9 @@ class MemoryFusion(nn.Module):
 
 
 class Mfn(Fusion):
-    """The memory fusion of vectors: (B, N, d) -> (B, N d + memory)."""
+    """The memory fusion: (B, T, N, d) -> (B, N d + memory)."""
+
+    reads_steps = True
 
     def __init__(self, modalities: int, width: int, memory: int, dropout: float) -> None:
         super().__init__()
@@ -46,8 +48,8 @@ class Mfn(Fusion):
         self.out_features = self.fuse.out_features
 
     def forward(self, views: Tensor, present: Tensor) -> Tensor:
-        """A sequence of one step."""
-        fused: Tensor = self.fuse(views.unsqueeze(1), present.unsqueeze(1))
+        """Fuse; ``present`` is the mask (B, T, N)."""
+        fused: Tensor = self.fuse(views, present)
         return fused
 
 

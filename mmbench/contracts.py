@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmbench.config import Training
 
 ConceptKind = Literal["exclusive", "multilabel"]
-InputKind = Literal["text", "image", "audio", "video", "vector"]
+InputKind = Literal["text", "image", "audio", "video", "vector", "sequence"]
 SPLITS = ("train", "val", "test")
 
 
@@ -93,8 +93,9 @@ class Dataset:
 
     Attributes:
         ids, groups: shape (n,), str; the sample id, and the unit that must not be split or resampled apart.
-        inputs: by modality, n values: ``str`` (text), ``Path`` or ``None`` when missing (files), or a float
-            array (n, d) whose all-NaN rows are missing (vector).
+        inputs: by modality, n values: ``str`` (text), ``Path`` or ``None`` when missing (files), a float
+            array (n, d) whose all-NaN rows are missing (vector), or a float array (n, T, d) where a step whose
+            features are all NaN is not there (sequence; a row without a step is missing).
         targets: by concept, int64: exclusive (n,) class index, multi-label (n, K) of 0/1; -1 where unlabelled
             (a multi-label row is -1 as a whole).
         fingerprint: hex digest of everything a result depends on in the data.
@@ -203,12 +204,14 @@ class Inputs:
     """Encoded modalities of n samples.
 
     Attributes:
-        values: by modality, float32 (n, d_m); rows of a missing modality are zero.
+        values: by modality, float32 (n, d_m), or (n, T_m, d_m) for a sequence; what is missing is zero.
         present: by modality, bool (n,).
+        steps: by modality that is a sequence, bool (n, T_m): the steps that are there.
     """
 
     values: dict[str, torch.Tensor]
     present: dict[str, torch.Tensor]
+    steps: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
@@ -218,11 +221,16 @@ class Inputs:
         return Inputs(
             {name: value[index] for name, value in self.values.items()},
             {name: value[index] for name, value in self.present.items()},
+            {name: value[index] for name, value in self.steps.items()},
         )
 
     def only(self, modalities: Sequence[str]) -> Inputs:
         """The same samples with only these modalities."""
-        return Inputs({m: self.values[m] for m in modalities}, {m: self.present[m] for m in modalities})
+        return Inputs(
+            {m: self.values[m] for m in modalities},
+            {m: self.present[m] for m in modalities},
+            {m: self.steps[m] for m in modalities if m in self.steps},
+        )
 
 
 @dataclass(frozen=True)

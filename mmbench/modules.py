@@ -27,11 +27,14 @@ class Fusion(nn.Module):
         out_features: D, the width of the fused vector.
         branches: how many vectors a sample gets; each has a trunk and heads of its own, and ``mix`` joins their logits.
         min_modalities: a fusion that needs two modalities says so here.
+        reads_steps: True has ``forward`` given sequences, aligned, (B, T, N, d) with a mask (B, T, N); vectors are
+            sequences of one step. Otherwise the network reduces every sequence to a vector first.
     """
 
     out_features: int
     branches: int = 1
     min_modalities: ClassVar[int] = 1
+    reads_steps: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, views: Tensor, present: Tensor) -> Tensor:

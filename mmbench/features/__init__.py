@@ -31,11 +31,12 @@ class Encoded:
     """A modality's features.
 
     ``values`` float32 (n, d), rows of missing or unreadable inputs zero; ``bad`` says by row why an input could not be
-    read.
+    read. A sequence's are (n, T, d), with ``steps`` bool (n, T), the steps that are there; all others are zero.
     """
 
     values: NDArray[np.float32]
     bad: dict[int, str] = field(default_factory=dict)
+    steps: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,11 @@ TABLE = {
         ("image", "video"), "gradient histograms and colour statistics", "image", ("pillow", "scikit-image", "numpy")
     ),
     "standardize": Encoder(
-        ("vector",), "zero mean and unit variance by column; fitted on train", "vector", ("numpy",), fitted=True
+        ("vector", "sequence"),
+        "zero mean and unit variance by column; fitted on train",
+        "vector",
+        ("numpy",),
+        fitted=True,
     ),
     "hf": Encoder(
         ("text", "image", "audio", "video"),

@@ -15,10 +15,26 @@ VERSION = 2
 LARGEST = 1e4  # standard deviations: one absurd cell must not overflow a network's float32
 
 
-def encode(values: NDArray[np.float64], *, cache: Path, identity: list[str], fit_rows: NDArray[np.int64]) -> Encoded:
-    """(n, d) to (n, d): a cell that is not finite becomes the train mean, a constant column and a missing row zero."""
+def encode(
+    values: NDArray[np.float64], *, cache: Path, identity: list[str], fit_rows: NDArray[np.int64], kind: str
+) -> Encoded:
+    """(n, d) to (n, d), or sequences (n, T, d) to (n, T, d) with their steps.
+
+    A cell that is not finite becomes the train mean; a constant column, a missing row and a missing step become zero.
+    """
     x = np.asarray(values, dtype=np.float64)
-    return Encoded(cached(cache, digest([*identity, x, "fit", fit_rows]), lambda: standardize(x, fit_rows)))
+    key = digest([*identity, x, "fit", fit_rows])
+    if kind == "vector":
+        return Encoded(cached(cache, key, lambda: standardize(x, fit_rows)))
+    steps: NDArray[np.bool_] = np.asarray(~np.isnan(x).all(axis=2))
+
+    def standardize_steps() -> NDArray[np.float32]:
+        scaled = np.zeros(x.shape, dtype=np.float32)
+        fitted = np.isin(np.nonzero(steps)[0], fit_rows)
+        scaled[steps] = standardize(x[steps], np.flatnonzero(fitted))
+        return scaled
+
+    return Encoded(cached(cache, key, standardize_steps), steps=steps)
 
 
 def standardize(x: NDArray[np.float64], fit_rows: NDArray[np.int64]) -> NDArray[np.float32]:

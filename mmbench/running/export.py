@@ -49,4 +49,4 @@ def export_rows(plan: Plan, split: str) -> tuple[list[str], tuple[str, ...]]:
             "concepts": {name: described for name, described in about.items() if asked[name][row]},
         }
         lines.append(json.dumps(record, ensure_ascii=False))
-    return lines, tuple(name for name, kind in kinds.items() if kind == "vector")
+    return lines, tuple(name for name, kind in kinds.items() if kind in ("vector", "sequence"))

@@ -21,13 +21,15 @@ from mmbench.hashing import digest
 class Part:
     """One split of a problem as NumPy arrays.
 
-    ``values`` float32 (n, d_m) and ``present`` bool (n,) by modality; ``targets`` int64 by concept, -1 unlabelled.
+    ``values`` float32 (n, d_m) or (n, T_m, d_m), ``present`` bool (n,) and, of sequences, ``steps`` bool (n, T_m) by
+    modality; ``targets`` int64 by concept, -1 unlabelled.
     """
 
     ids: NDArray[np.str_]
     groups: NDArray[np.str_]
     values: dict[str, NDArray[np.float32]]
     present: dict[str, NDArray[np.bool_]]
+    steps: dict[str, NDArray[np.bool_]]
     targets: dict[str, NDArray[np.int64]]
 
     def inputs(self) -> Inputs:
@@ -35,6 +37,7 @@ class Part:
         return Inputs(
             {m: torch.from_numpy(np.ascontiguousarray(v)) for m, v in self.values.items()},
             {m: torch.from_numpy(p) for m, p in self.present.items()},
+            {m: torch.from_numpy(s) for m, s in self.steps.items()},
         )
 
     def examples(self) -> Examples:
@@ -55,9 +58,9 @@ class Prepared:
 
 
 def present_rows(values: Sequence[Any] | NDArray[Any]) -> NDArray[np.bool_]:
-    """Which inputs of a modality are there: not None, and not a row of NaN."""
+    """Which inputs of a modality are there: not None, and not a row, or a sequence, of NaN."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-        missing: NDArray[np.bool_] = np.isnan(values).all(axis=1)
+        missing: NDArray[np.bool_] = np.isnan(values).all(axis=tuple(range(1, values.ndim)))
         return ~missing
     return np.array([value is not None for value in values], dtype=np.bool_)
 
@@ -151,6 +154,7 @@ def prepare(
             dataset.groups[chosen],
             {name: encoded.values[chosen] for name, encoded in features.items()},
             {name: present[name][chosen] for name in features},
+            {name: encoded.steps[chosen] for name, encoded in features.items() if encoded.steps is not None},
             {concept.name: dataset.targets[concept.name][chosen] for concept in used},
         )
 

@@ -56,8 +56,9 @@ class TrainedModel(Model):
             torch.manual_seed(derive_seed(context.seed, "init"))
             strategy = self.make_strategy(local)
             names = self.modalities or tuple(train.inputs.values)
-            sizes = {name: train.inputs.values[name].shape[1] for name in names}
-            network = self.make_network(sizes, strategy.heads, concepts, context.settings)
+            sizes = {name: train.inputs.values[name].shape[-1] for name in names}
+            sequences = frozenset(train.inputs.steps)
+            network = self.make_network(sizes, sequences, strategy.heads, concepts, context.settings)
             histories.append(
                 train_network(
                     network,
@@ -78,11 +79,15 @@ class TrainedModel(Model):
     def make_network(
         self,
         sizes: dict[str, int],
+        sequences: frozenset[str],
         heads: Callable[[int, tuple[Concept, ...]], nn.Module],
         concepts: tuple[Concept, ...],
         settings: Training,
     ) -> Trainable:
-        """A fresh network for modalities of these sizes; draws its weights from torch's global generator."""
+        """A fresh network for modalities of these sizes, some of them sequences.
+
+        Its weights are drawn from torch's global generator.
+        """
 
     def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
         """Scores by concept, float64 (n, K)."""
@@ -120,13 +125,14 @@ class NetworkModel(TrainedModel):
     def make_network(
         self,
         sizes: dict[str, int],
+        sequences: frozenset[str],
         heads: Callable[[int, tuple[Concept, ...]], nn.Module],
         concepts: tuple[Concept, ...],
         settings: Training,
     ) -> Network:
         """The network of the fusion."""
         fusion = self.make_fusion(len(sizes), settings.width)
-        return Network(sizes, fusion, heads, concepts, settings.width, settings.dropout)
+        return Network(sizes, fusion, heads, concepts, settings.width, settings.dropout, sequences)
 
 
 def _scores(logits: Tensor, concept: Concept, by_label: bool) -> Tensor:

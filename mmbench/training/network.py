@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmbench.contracts import Concept, Examples, Inputs
 from mmbench.modules import Fusion
 from mmbench.training.losses import Measure
+from mmbench.training.sequences import Recurrent, aligned
 
 PREDICT_ROWS = 512
 
@@ -83,11 +84,14 @@ def encoder(features: int, width: int, dropout: float) -> nn.Module:
 class Network(Trainable):
     """Encoders -> fusion -> trunk (Linear, ReLU, Dropout) -> heads; trunk and heads once a branch of the fusion.
 
+    A sequence is encoded step by step; a fusion that does not read steps is given the last state of an LSTM over them.
+
     Args:
         sizes: features of each modality, in the order in which the fusion sees them.
-        fusion: takes (B, N, width).
+        fusion: takes (B, N, width), or aligned sequences.
         heads: makes the heads of one branch from the width.
         concepts: what is predicted.
+        sequences: the modalities that are sequences.
     """
 
     def __init__(
@@ -98,11 +102,14 @@ class Network(Trainable):
         concepts: tuple[Concept, ...],
         width: int,
         dropout: float,
+        sequences: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
         self.modalities = tuple(sizes)
         self.concepts = concepts
         self.encoders = nn.ModuleList(encoder(size, width, dropout) for size in sizes.values())
+        read = frozenset[str]() if fusion.reads_steps else sequences
+        self.recurrent = nn.ModuleDict({str(m): Recurrent(width) for m, name in enumerate(sizes) if name in read})
         self.fusion = fusion
         self.trunks = nn.ModuleList(trunk(fusion.out_features, width, dropout) for _ in range(fusion.branches))
         self.heads = nn.ModuleList(heads(width, concepts) for _ in range(fusion.branches))
@@ -110,8 +117,13 @@ class Network(Trainable):
     def forward(self, inputs: Inputs) -> Output:
         """Predict a batch."""
         present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
-        views = torch.stack([e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)], dim=1)
-        fused = self.fusion(views * present.unsqueeze(-1), present)
+        views = [e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)]
+        if self.fusion.reads_steps:
+            fused = self.fusion(*aligned(views, [inputs.steps.get(m) for m in self.modalities], present))
+        else:
+            for m, recurrent in self.recurrent.items():
+                views[int(m)] = recurrent(views[int(m)], inputs.steps[self.modalities[int(m)]])
+            fused = self.fusion(torch.stack(views, dim=1) * present.unsqueeze(-1), present)
         if self.fusion.branches == 1:
             fused = fused.unsqueeze(1)
         z = torch.stack([last(fused[:, b]) for b, last in enumerate(self.trunks)], dim=1)

@@ -66,10 +66,10 @@ def test_padding_changes_nothing_and_rows_do_not_meet() -> None:
     assert not network(x, torch.zeros_like(mask)).any()
 
 
-def test_a_vector_is_a_sequence_of_one_step() -> None:
+def test_the_fusion_is_the_memory_under_the_mask() -> None:
     torch.manual_seed(0)
     fusion = mfn.build(2, 4, memory=5, dropout=0.0).double().eval()
-    views, present = torch.randn(3, 2, 4, dtype=torch.float64), torch.ones(3, 2, dtype=torch.bool)
-    present[1, 0] = False
-    assert torch.equal(fusion(views, present), fusion.fuse(views[:, None], present[:, None]))
-    assert fusion.out_features == 13 and not fusion(views, present)[1, :4].any()
+    views, mask = torch.randn(3, 6, 2, 4, dtype=torch.float64), torch.ones(3, 6, 2, dtype=torch.bool)
+    mask[1, :, 0] = False
+    assert torch.equal(fusion(views, mask), fusion.fuse(views, mask))
+    assert fusion.out_features == 13 and not fusion(views, mask)[1, :4].any()

@@ -68,6 +68,7 @@ class Hybrid(TrainedModel):
     def make_network(
         self,
         sizes: dict[str, int],
+        sequences: frozenset[str],
         heads: Callable[[int, tuple[Concept, ...]], nn.Module],
         concepts: tuple[Concept, ...],
         settings: Training,

@@ -16,6 +16,7 @@ from mmbench.proposed.hybrid.losses import Balance, alignment, balance_weights
 from mmbench.proposed.hybrid.memory import DeltaMemory, GatedViews, MfnMemory, RecurrentViews, Update
 from mmbench.training.losses import Measure
 from mmbench.training.network import Output, Trainable, encoder, labelled_where, trunk
+from mmbench.training.sequences import aligned
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ class HybridNetwork(Trainable):
         self.heads = nn.ModuleList(heads(width, concepts) for _ in features)
 
     def forward(self, inputs: Inputs) -> Output:
-        """Predict a batch of vectors: sequences of one step. In training the penalty is the weighted alignment (9)."""
+        """Predict a batch; vectors are sequences of one step. In training the penalty is the weighted alignment (9)."""
         present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
-        views = torch.stack([e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)], dim=1)
-        fused = self.core(views.unsqueeze(1), present.unsqueeze(1))
+        views = [e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)]
+        fused = self.core(*aligned(views, [inputs.steps.get(m) for m in self.modalities], present))
         branches = [fused.early, *fused.alone.unbind(dim=1)][: len(self.trunks)]
         z = torch.stack([last(x) for last, x in zip(self.trunks, branches, strict=True)], dim=1)
         predictions = [head(z[:, b]) for b, head in enumerate(self.heads)]
