@@ -9,6 +9,7 @@ import typer
 
 from mmbench.cli.selecting import (
     BadImages,
+    CaptionLeak,
     Config,
     Data,
     Labels,
@@ -34,6 +35,7 @@ def audit(
     split_seed: SplitSeed = None,
     missing_images: MissingImages = None,
     bad_images: BadImages = None,
+    caption_leak: CaptionLeak = None,
     config: Config = None,
     set_: Set = None,
     plugin: Plugin = None,
@@ -54,7 +56,12 @@ def audit(
 
     if format_ not in FORMATS:
         raise unknown("format", format_, FORMATS)
-    options = {"labels": labels, "missing_images": missing_images, "bad_images": bad_images}
+    options = {
+        "labels": labels,
+        "missing_images": missing_images,
+        "bad_images": bad_images,
+        "caption_leak": caption_leak,
+    }
     flags = {"protocol": protocol, "modalities": modalities, "split_seed": split_seed}
     settings = merge_settings(config, set_, options, data=data, **flags)
     plan, findings = audit_task(Request(task, settings, Path(), require_data), Registry(plugin or []))

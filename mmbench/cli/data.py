@@ -9,6 +9,7 @@ import typer
 
 from mmbench.cli.selecting import (
     BadImages,
+    CaptionLeak,
     Concepts,
     Config,
     Data,
@@ -44,6 +45,7 @@ def export(
     split_seed: SplitSeed = None,
     missing_images: MissingImages = None,
     bad_images: BadImages = None,
+    caption_leak: CaptionLeak = None,
     config: Config = None,
     set_: Set = None,
     plugin: Plugin = None,
@@ -58,7 +60,12 @@ def export(
     from mmbench.running.plan import Request, make_plan
     from mmbench.running.store import write_atomically
 
-    options = {"labels": labels, "missing_images": missing_images, "bad_images": bad_images}
+    options = {
+        "labels": labels,
+        "missing_images": missing_images,
+        "bad_images": bad_images,
+        "caption_leak": caption_leak,
+    }
     flags = {"protocol": protocol, "concepts": concepts, "modalities": modalities, "split_seed": split_seed}
     settings = merge_settings(config, set_, options, data=data, **flags)
     plan = make_plan(Request(task, settings, Path(), require_data), Registry(plugin or []))

@@ -13,6 +13,7 @@ import typer
 
 from mmbench.cli.selecting import (
     BadImages,
+    CaptionLeak,
     Concepts,
     Config,
     Data,
@@ -63,6 +64,7 @@ def run(
     ] = False,
     missing_images: MissingImages = None,
     bad_images: BadImages = None,
+    caption_leak: CaptionLeak = None,
     config: Config = None,
     set_: Set = None,
     plugin: Plugin = None,
@@ -101,6 +103,7 @@ def run(
                 "split": split,
                 "missing_images": missing_images,
                 "bad_images": bad_images,
+                "caption_leak": caption_leak,
             }.items()
             if value is not None
         },

@@ -10,6 +10,7 @@ import typer
 
 from mmbench.cli.selecting import (
     BadImages,
+    CaptionLeak,
     Concepts,
     Config,
     Data,
@@ -40,6 +41,7 @@ def score(
     split_seed: SplitSeed = None,
     missing_images: MissingImages = None,
     bad_images: BadImages = None,
+    caption_leak: CaptionLeak = None,
     config: Config = None,
     set_: Set = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of the first file.")] = 0,
@@ -65,7 +67,12 @@ def score(
     from mmbench.running.plan import Request, make_plan
     from mmbench.running.store import find_run
 
-    options = {"labels": labels, "missing_images": missing_images, "bad_images": bad_images}
+    options = {
+        "labels": labels,
+        "missing_images": missing_images,
+        "bad_images": bad_images,
+        "caption_leak": caption_leak,
+    }
     flags = {"protocol": protocol, "concepts": concepts, "modalities": modalities, "split_seed": split_seed}
     registry = Registry(plugin or [])
     foreign.check_name(name, registry)

@@ -53,6 +53,7 @@ DIGITS = ("run", "digits")
         ((*SAMPLE, "--backend", "slum"), "unknown backend"),
         ((*SAMPLE, "--seed", "3"), "No such option"),
         ((*DIGITS, "--labels", "text"), "unknown option of task digits"),
+        ((*DIGITS, "--caption-leak", "mask"), "unknown option of task digits"),
         (("report",), "no run under"),
         (("report", "nothing"), "is no run"),
         (("report", "--format", "pdf"), "unknown format"),
