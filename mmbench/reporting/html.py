@@ -33,7 +33,7 @@ SECTIONS = (
 def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table]) -> str:
     """The page: tables, tests, figures, error analysis and provenance of a run."""
     from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     evidence = gather(folder, collection)
     plots, absent = figures(collection, evidence)
@@ -52,6 +52,7 @@ def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table]) 
 
     sources = {record["energy_source"] for record in collection.records} - {None}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["breakable"] = lambda name: escape(name).replace("_", Markup("_<wbr>"))
     return environment.from_string((page / "report.html").read_text(encoding="utf-8")).render(
         info=collection.info,
         version=mmbench.__version__,
