@@ -46,7 +46,7 @@ def test_a_selector_has_one_canonical_form(selector: str, kind: str, canonical: 
         ("tfidf-svd:dim=", "text", "dim was given ''"),
         ("hog-color:bins=3", "image", "unknown parameter of encoder hog-color 'bins': known: none"),
         ("tfidf-svd", "image", "encoder tfidf-svd is for text, this modality is image: use hog-color or hf"),
-        ("standardize", "text", "encoder standardize is for vector, this modality is text"),
+        ("standardize", "text", "encoder standardize is for vector/sequence, this modality is text"),
         ("hf:x", "vector", "encoder hf is for text/image/audio/video, this modality is vector: use standardize"),
         ("hf", "text", "needs a checkpoint"),
         ("elmo", "text", "needs a checkpoint: elmo:<folder>"),
