@@ -30,6 +30,9 @@ METHODS = [
     "hybrid",
     "hybrid:balance=softmax:memory_update=mfn:plateau=on",
     "hybrid:balance=off:contrastive=off:cross=off:delta=off:gated=off",
+    "xattn",
+    "xattn:contrastive_weight=0.1:cross=off:gates=off",
+    "xattn:unimodal=off:heads=2:width=12",
 ]
 
 

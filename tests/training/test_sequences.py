@@ -11,6 +11,8 @@ from mmbench.contracts import Concept, Inputs
 from mmbench.features import encode
 from mmbench.modules import LinearHeads
 from mmbench.plugins import shipped
+from mmbench.proposed.cross_attention.network import CrossAttentionNetwork
+from mmbench.proposed.cross_attention.network import Settings as CrossSettings
 from mmbench.proposed.hybrid.network import HybridNetwork, Settings
 from mmbench.training.network import Network
 from mmbench.training.sequences import Recurrent, aligned, lengths, moments
@@ -60,6 +62,7 @@ def networks() -> dict[str, torch.nn.Module]:
         "classical": network(classical.build(3, 4)),
         "mfn": network(mfn.build(3, 4, memory=3, dropout=0.0)),
         "hybrid": hybrid,
+        "xattn": CrossAttentionNetwork(SIZES, LinearHeads, CONCEPTS, 4, 0.0, CrossSettings(heads=2)).double().eval(),
     }
 
 
@@ -127,7 +130,7 @@ def test_a_sample_without_a_sequence_keeps_its_vector() -> None:
     assert torch.isfinite(views).all()
 
 
-@pytest.mark.parametrize("name", ["concat", "classical", "mfn", "hybrid"])
+@pytest.mark.parametrize("name", ["concat", "classical", "mfn", "hybrid", "xattn"])
 def test_padding_batches_and_order_change_nothing(name: str) -> None:
     network, inputs = networks()[name], batch()
     logits = network(inputs).logits["kind"]
@@ -137,7 +140,7 @@ def test_padding_batches_and_order_change_nothing(name: str) -> None:
     assert_close(network(inputs.rows(slice(1, 2))).logits["kind"], logits[1:2])
 
 
-@pytest.mark.parametrize("name", ["concat", "classical", "mfn", "hybrid"])
+@pytest.mark.parametrize("name", ["concat", "classical", "mfn", "hybrid", "xattn"])
 def test_steps_that_are_there_matter_and_a_missing_sequence_is_finite(name: str) -> None:
     network, inputs = networks()[name], batch()
     before = network(inputs).logits["kind"]
