@@ -61,10 +61,7 @@ def test_the_report_says_it_again_in_every_form(ablated, tmp_path):
     assert all("study" not in r for r in records[: len(records) - len(study)])
     for form in ("markdown", "latex", "html"):
         assert "ablation of" in mmbench("report", "--format", form).out
-    assert (
-        "ablation,scaling" in mmbench("report", "--format", "csv").out
-        or "study" in mmbench("report", "--format", "csv").out
-    )
+    assert mmbench("report", "--format", "csv").out.splitlines()[0].endswith(",study,part")
     mmbench("report", "--figures", "figures")
     assert (tmp_path / "figures" / "mine+equal" / "ablation-parity.png").is_file()
 
