@@ -1,4 +1,5 @@
-"""Method selectors: ``igfn:delta=0.1/0.5+dmtl:beta=1``, ``only:text``, comma lists, globs over the product, ``all``.
+"""Method selectors: ``igfn:delta=0.1/0.5+dmtl:beta=1``, ``only:text``, comma lists, globs over the product, ``all``,
+and ``ablation:hybrid``, a method and the same without each part that its plug-ins declare in ``ABLATIONS``.
 
 A selector is parsed here and nowhere else; what comes out is a :class:`Method` with a canonical name (defaults
 dropped, parameters in the order of the plug-in's signature), so that one method has one name and one folder.
@@ -22,6 +23,7 @@ from mmbench.errors import UsageError, unknown
 from mmbench.modules import Fusion, Strategy
 from mmbench.plugins import METHOD_KINDS, Kind, Registry
 
+ABLATION = "ablation:"
 BARE = ("modality", "rule")  # parameters that are given, and shown, without their name
 
 
@@ -142,6 +144,49 @@ def parse(text: str, registry: Registry, modalities: Sequence[str]) -> list[Meth
     return [Method(parts) for parts in itertools.product(*sides)]
 
 
+def ablate(full: Method, registry: Registry, modalities: Sequence[str]) -> dict[str, Method]:
+    """The method without each of its parts that is not off already: the part in words -> what is left.
+
+    The parts are what the plug-ins' ``ABLATIONS`` map to the parameters that switch them off.
+
+    Raises:
+        UsageError: a method none of whose parts can be switched off.
+    """
+    variants = {}
+    for place, part in enumerate(full.parts):
+        declared = getattr(registry.load(part.plugin, part.kind), "ABLATIONS", {})
+        for words, switch in declared.items():
+            switched = {setting.partition("=")[0] for setting in switch.split(":")}
+            kept = [f"{name}={_show(value)}" for name, value in part.parameters if name not in switched]
+            (off,) = _parse_part(":".join([part.plugin, *kept, switch]), registry, modalities)
+            if off != part:
+                variants[words] = Method((*full.parts[:place], off, *full.parts[place + 1 :]))
+    if not variants:
+        raise UsageError(
+            f"{ABLATION}{full.name}: nothing can be switched off; `mmbench info NAME` says which parts a method has"
+        )
+    return variants
+
+
+def _expand(selector: str, registry: Registry, modalities: Sequence[str]) -> list[Method]:
+    """The methods of one selector; an ablation is its full methods, each before what it is without a part."""
+    full = parse(selector.removeprefix(ABLATION), registry, modalities)
+    if not selector.startswith(ABLATION):
+        return full
+    return [method for each in full for method in (each, *ablate(each, registry, modalities).values())]
+
+
+def ablations(text: str, registry: Registry, modalities: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What ``--method`` asks to be ablated: by full method, the variants' names and the part that each is without."""
+    found = {}
+    for item in (part.strip() for part in text.split(",")):
+        if item.startswith(ABLATION):
+            for full in parse(item.removeprefix(ABLATION), registry, modalities):
+                variants = ablate(full, registry, modalities)
+                found[full.name] = {variant.name: words for words, variant in variants.items()}
+    return found
+
+
 def _product(registry: Registry, suite: Sequence[str]) -> list[str]:
     names = [
         f"{fusion.name}+{strategy.name}" for fusion in registry.list("fusion") for strategy in registry.list("strategy")
@@ -172,7 +217,7 @@ def select(
                 raise UsageError(f"--method '{item}' matches no method; `mmbench list methods` shows them")
         for selector in selectors:
             try:
-                for method in parse(selector, registry, modalities):
+                for method in _expand(selector, registry, modalities):
                     _check_modalities(method, registry, len(modalities))
                     methods[method.name] = method
             except UsageError as error:

@@ -10,7 +10,7 @@ import torch
 
 from mmbench.contracts import Objective
 from mmbench.errors import UsageError
-from mmbench.methods import Method, build_fusion, build_model, build_strategy, parameters_of, parse, select
+from mmbench.methods import Method, ablations, build_fusion, build_model, build_strategy, parameters_of, parse, select
 from mmbench.plugins import Registry
 from mmbench.training.model import NetworkModel
 
@@ -102,6 +102,62 @@ def test_sweeps_are_the_product_of_their_values() -> None:
 def test_a_swept_value_that_is_wrong_is_named() -> None:
     with pytest.raises(UsageError, match="delta of igfn was given '7'"):
         parse("igfn:delta=0.1/7", REGISTRY, MODALITIES)
+
+
+# --- ablations ------
+
+
+def test_an_ablation_is_the_full_model_and_the_model_without_each_part() -> None:
+    assert chosen("ablation:igfn+dmtl") == [
+        "igfn+dmtl",
+        "igfn:attention=off+dmtl",
+        "igfn:similarity=off+dmtl",
+        "igfn+dmtl:beta=0",
+        "igfn+dmtl:balance=off",
+        "igfn+dmtl:rebalance=off",
+    ]
+    parts = ("delta", "gated", "cross", "contrastive", "balance", "class_weights")
+    assert chosen("concat,ablation:hybrid") == ["concat+equal", "hybrid", *(f"hybrid:{part}=off" for part in parts)]
+
+
+def test_an_ablation_keeps_the_given_parameters_and_leaves_out_what_is_off_already() -> None:
+    found = ablations("ablation:igfn:delta=0.1:similarity=inner+dmtl:rebalance=off,majority", REGISTRY, MODALITIES)
+    assert found == {
+        "igfn:delta=0.1:similarity=inner+dmtl:rebalance=off": {
+            "igfn:delta=0.1:attention=off:similarity=inner+dmtl:rebalance=off": "dynamic attention",
+            "igfn:delta=0.1:similarity=off+dmtl:rebalance=off": "similarity weighting",
+            "igfn:delta=0.1:similarity=inner+dmtl:beta=0:rebalance=off": "focal loss",
+            "igfn:delta=0.1:similarity=inner+dmtl:balance=off:rebalance=off": "gradient balancing",
+        }
+    }
+
+
+def test_a_sweep_of_full_models_is_ablated_one_by_one() -> None:
+    assert list(ablations("ablation:igfn:delta=0.1/0.5", REGISTRY, MODALITIES)) == [
+        "igfn:delta=0.1+equal",
+        "igfn+equal",
+    ]
+
+
+def test_every_declared_part_is_a_parameter_that_changes_the_method() -> None:
+    modules = [
+        (p, REGISTRY.load(p.name, p.kind)) for p in REGISTRY.list("fusion", "strategy", "model") if p.name != "jd"
+    ]
+    declared = [(p, module.ABLATIONS) for p, module in modules if hasattr(module, "ABLATIONS")]
+    assert {p.name for p, _ in declared} >= {"hybrid", "igfn", "dmtl"}
+    for plugin, parts in declared:
+        full = f"concat+{plugin.name}" if plugin.kind == "strategy" else plugin.name
+        (found,) = ablations(f"ablation:{full}", REGISTRY, MODALITIES).values()
+        assert set(found.values()) == set(parts)
+
+
+def test_what_cannot_be_ablated_is_one_line() -> None:
+    with pytest.raises(UsageError, match=r"ablation:concat\+equal: nothing can be switched off"):
+        chosen("ablation:concat")
+    with pytest.raises(UsageError, match="unknown method 'hybird': did you mean hybrid"):
+        chosen("ablation:hybird")
+    with pytest.raises(UsageError, match="fuses at least 2 modalities"):
+        chosen("ablation:igfn", ("text",))
 
 
 # --- lists, globs, all ------

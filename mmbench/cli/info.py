@@ -64,6 +64,10 @@ def _method(module: Any, kind: str) -> None:
     for name, (annotation, default) in parameters.items():
         shown = "required" if default is inspect.Parameter.empty else f"default {default}"
         typer.echo(f"    {name} ({_type_name(annotation)}): {shown}")
+    if parts := getattr(module, "ABLATIONS", {}):
+        typer.echo("  parts, switched off one at a time by --method ablation:…:")
+        for words, switch in parts.items():
+            typer.echo(f"    {words} ({switch})")
 
 
 def _type_name(annotation: Any) -> str:

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from mmbench.reporting.records import Collection
+    from mmbench.reporting.study import Study
     from mmbench.reporting.tables import Table
     from mmbench.running.store import RunFolder
 
@@ -35,21 +36,23 @@ def report(
     from mmbench.evaluation.metrics import check_metrics
     from mmbench.reporting.records import make_records
     from mmbench.reporting.render import all_tables, render
+    from mmbench.reporting.study import read_studies
     from mmbench.reporting.tables import TABLE_METRICS
 
     wanted = [name.strip() for name in (metrics or ",".join(TABLE_METRICS)).split(",") if name.strip()]
     check_metrics(wanted)
     collection = make_records(folder)
+    studies = read_studies(folder)
     if figures is not None:
-        _write_figures(folder, collection, figures)
+        _write_figures(folder, collection, studies, figures)
     if format_ == "html":
         from mmbench.reporting.html import to_html
 
-        emit(to_html(folder, collection, all_tables(collection, wanted, published)), output)
+        emit(to_html(folder, collection, all_tables(collection, wanted, published), studies), output)
     elif format_ == "table" and output is None:
-        show(all_tables(collection, wanted, published), format_, None)
+        show([*all_tables(collection, wanted, published), *studies.tables], format_, None)
     else:
-        emit(render(collection, format_, wanted, published), output)
+        emit(render(collection, format_, wanted, published, studies), output)
 
 
 def show(tables: Sequence[Table], form: str, output: Path | None) -> None:
@@ -80,13 +83,14 @@ def emit(text: str, output: Path | None) -> None:
         raise UsageError(f"cannot write {output}: {error.strerror}") from None
 
 
-def _write_figures(folder: RunFolder, collection: Collection, target: Path) -> None:
+def _write_figures(folder: RunFolder, collection: Collection, studies: Study, target: Path) -> None:
     """Write every figure, and say which cannot be made and why."""
     from mmbench.cli.progress import say
     from mmbench.reporting.evidence import gather
     from mmbench.reporting.figures import figures, save
 
     plots, absent = figures(collection, gather(folder, collection))
-    for line in (*absent, *save(plots, target)):
+    plots += studies.plots
+    for line in (*absent, *studies.absent, *save(plots, target)):
         say(f"no figure: {line}")
     say(f"figures: {len(plots)} as PDF, SVG and PNG in {target}")

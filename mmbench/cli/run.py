@@ -173,6 +173,9 @@ def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> 
     jobs = settings.jobs or 1
     _announce(plan, jobs)
     if not plan.todo:
+        from mmbench.running.run import remember_ablations
+
+        remember_ablations(plan)
         say("nothing to train: all cells are there")
         return []
     from mmbench.running.energy import Meter
@@ -257,12 +260,14 @@ def _show_across(collections: list[Collection]) -> None:
 def _show(plan: Plan, registry: Registry, settings: Settings) -> Collection:
     """Print a run's tables and what to type next; what was printed."""
     from mmbench.cli.progress import say
+    from mmbench.reporting.ablation import ablation_study
     from mmbench.reporting.records import Question, make_records
     from mmbench.reporting.tables import TABLE_METRICS, make_tables
     from mmbench.reporting.terminal import print_tables
 
     collection = make_records(plan.folder, Question(methods=tuple(plan.methods)))
     print_tables(make_tables(collection, TABLE_METRICS))
+    print_tables(ablation_study(plan.folder, plan.ablations).tables)
     name = shlex.quote(plan.folder.path.name)
     out = f" --out {shlex.quote(str(plan.folder.path.parent))}" if settings.out else ""
     say(f"run folder: {plan.folder.path}")

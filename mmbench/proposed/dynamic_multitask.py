@@ -27,6 +27,7 @@ NAME = "dmtl"
 KIND = "strategy"
 SUMMARY = "Dynamic multi-task learning (MT25): focal samples, balanced gradients, rebalanced epochs"
 PAPER_NAME = "ДБН"
+ABLATIONS = {"focal loss": "beta=0", "gradient balancing": "balance=off", "rebalancing": "rebalance=off"}
 
 SMALLEST_WEIGHT = 1e-3
 SMALLEST_LOSS = 1e-8

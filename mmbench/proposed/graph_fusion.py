@@ -31,9 +31,11 @@ NAME = "igfn"
 KIND = "fusion"
 SUMMARY = "Improved graph fusion network (MT25): modalities, pairs and triples weighted by dissimilarity"
 PAPER_NAME = "ВГМЗ"
+ABLATIONS = {"dynamic attention": "attention=off", "similarity weighting": "similarity=off"}
 
 Activation = Literal["leaky", "sigmoid", "softmax"]
 Attention = Literal["conv", "linear", "off"]
+Similarity = Literal["cosine", "inner", "off"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Settings:
         levels: 3, or 2 without triples.
         attention: B: two convolutions (5x5, 1x1) over the stacked views, one shared linear layer, or weights of one.
         weight_activation: what B ends with, where it is not off.
-        similarity: (4) by cosine or by inner product.
+        similarity: (4) by cosine, by inner product, or left out of (5): q_xy = w_x + w_y.
         normalise_similarity: LayerNorm of the vectors inside (4).
         pairs: unordered, or both orders of each pair.
         parent_weight: what level 3 takes as a pair's weight: w_xy, or q_xy before the softmax.
@@ -58,7 +60,7 @@ class Settings:
     levels: int = 3
     attention: Attention = "conv"
     weight_activation: Activation = "leaky"
-    similarity: Literal["cosine", "inner"] = "cosine"
+    similarity: Similarity = "cosine"
     normalise_similarity: bool = True
     pairs: Literal["unordered", "ordered"] = "unordered"
     parent_weight: Literal["normalised", "raw"] = "normalised"
@@ -178,7 +180,9 @@ class Graph(nn.Module):
     ) -> Level:
         """Formulas (3)-(6) on the combinations of the vertices below."""
         first, second = torch.tensor(combos, device=nodes.device).T
-        q = (w[:, first] + w[:, second]) / (self._similarity(plain[:, first], plain[:, second]) + self.settings.delta)
+        q = w[:, first] + w[:, second]
+        if self.settings.similarity != "off":
+            q = q / (self._similarity(plain[:, first], plain[:, second]) + self.settings.delta)
         both = valid[:, first] & valid[:, second]
         weights = masked_softmax(q, both)
         stacked = torch.stack([nodes[:, first], nodes[:, second]], dim=2)
@@ -243,7 +247,7 @@ def build(
     levels: Annotated[int, Field(ge=2, le=3)] = 3,
     attention: Attention = "conv",
     weight_activation: Activation = "leaky",
-    similarity: Literal["cosine", "inner"] = "cosine",
+    similarity: Similarity = "cosine",
     pairs: Literal["unordered", "ordered"] = "unordered",
     parent_weight: Literal["normalised", "raw"] = "normalised",
     nodes: Literal["unweighted", "weighted"] = "unweighted",

@@ -111,17 +111,18 @@ def figures(collection: Collection, evidence: Evidence) -> tuple[list[Plot], lis
     silent = sorted({r["method"] for r in collection.records} - {method for _, method in evidence.losses})
     absent += [f"convergence of {method}: it keeps no history of losses" for method in silent]
     if generated:
-        made = [_stamped(plot) for plot in made]
+        made = [stamped(plot) for plot in made]
     return made, absent
 
 
-def _stamped(plot: Plot) -> Plot:
+def stamped(plot: Plot) -> Plot:
+    """The figure with the words that it shows generated data."""
     from dataclasses import replace
 
     return replace(plot, generated=True, caption=f"{plot.caption} Generated data: it says nothing about any method.")
 
 
-def _margin(names: Sequence[str]) -> float:
+def name_margin(names: Sequence[str]) -> float:
     """Room for names beside the axes."""
     return 0.14 + 0.058 * max(len(drawing.shorten(name)) for name in names)
 
@@ -136,7 +137,7 @@ def _comparisons(collection: Collection, found: ConceptEvidence) -> Iterator[Plo
     info, name = collection.info, found.concept.name
     primary, place = info["protocol"]["primary_metric"], (found.problem, found.concept.name)
     records, left_out = _varied(primary_records(collection, found.problem, name), found)
-    left, height = _margin([r["method"] for r in records]), 0.55 + 0.17 * len(records)
+    left, height = name_margin([r["method"] for r in records]), 0.55 + 0.17 * len(records)
     ceilings = [r["method"].startswith(CEILING) for r in records]
     kind = records[0]["ci_kind"] or "no interval: one group shows nothing about others"
     caption = f"{primary} of each method on {name} with its interval ({kind}).{left_out}"
@@ -166,7 +167,7 @@ def _comparisons(collection: Collection, found: ConceptEvidence) -> Iterator[Plo
     caption = f"Class balance of {name}: the share of a split's labelled rows (how many in brackets) with a label."
     if "train" not in counts:
         caption += f" The run does not store the training rows' labels ({found.rows['train']:,} rows)."
-    yield Plot("balance", *place, "", caption, alt, 0.85 + 0.3 * len(labels), _margin(labels), 0.6,
+    yield Plot("balance", *place, "", caption, alt, 0.85 + 0.3 * len(labels), name_margin(labels), 0.6,
                partial(drawing.balance, labels=labels, counts=counts, rows=found.rows))  # fmt: skip
 
 
@@ -272,7 +273,7 @@ def _by_method(collection: Collection, found: ConceptEvidence) -> Iterator[Plot 
             for s in evidence.labels
         )
         yield Plot("labels", *place, caption, alt, 0.5 + 0.2 * len(labels),
-                   _margin([f"{drawing.shorten(s.label)} ({s.support})" for s in evidence.labels]), 0.4,
+                   name_margin([f"{drawing.shorten(s.label)} ({s.support})" for s in evidence.labels]), 0.4,
                    partial(drawing.label_bars, labels=evidence.labels, compared=other))  # fmt: skip
         if evidence.calibration is not None:
             yield _reliability(found, method, evidence)
@@ -283,10 +284,11 @@ def _by_method(collection: Collection, found: ConceptEvidence) -> Iterator[Plot 
             if exclusive
             else f"How often {method} predicts each label of {name} where another one holds: shares, and rows (mean)."
         )
-        side = max(2.6, 0.42 * len(labels) + _margin(labels))
-        yield Plot("confusion", *place, caption, "", side, _margin(labels) + 0.15, _margin(labels) * 0.75 + 0.25,
+        side = max(2.6, 0.42 * len(labels) + name_margin(labels))
+        margin = name_margin(labels)
+        yield Plot("confusion", *place, caption, "", side, margin + 0.15, margin * 0.75 + 0.25,
                    partial(drawing.heat, labels=labels, counts=evidence.confusion, totals=totals),
-                   max(COLUMN, 0.42 * len(labels) + _margin(labels) + 0.3))  # fmt: skip
+                   max(COLUMN, 0.42 * len(labels) + name_margin(labels) + 0.3))  # fmt: skip
 
 
 def _reliability(found: ConceptEvidence, method: str, evidence: MethodEvidence) -> Plot:

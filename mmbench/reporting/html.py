@@ -20,23 +20,25 @@ from mmbench.reporting.drawing import mean_rows
 from mmbench.reporting.evidence import ConceptEvidence, Evidence, MethodEvidence, gather
 from mmbench.reporting.figures import Plot, figures, primary_records, to_svg
 from mmbench.reporting.records import Collection
+from mmbench.reporting.study import NO_STUDY, Study
 from mmbench.reporting.tables import Table, decimals, number, p_text, with_delta
 from mmbench.running.store import CEILING, RunFolder
 
 SECTIONS = (
     ("summary", "Summary"), ("comparison", "Comparison"), ("intervals", "Intervals"), ("labels", "Labels"),
-    ("curves", "Curves"), ("cost", "Cost"), ("methods", "Methods"), ("errors", "Hard samples"),
+    ("curves", "Curves"), ("cost", "Cost"), ("studies", "Studies"), ("methods", "Methods"), ("errors", "Hard samples"),
     ("provenance", "Provenance"),
 )  # fmt: skip
 
 
-def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table]) -> str:
-    """The page: tables, tests, figures, error analysis and provenance of a run."""
+def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table], studies: Study = NO_STUDY) -> str:
+    """The page: tables, tests, figures, studies, error analysis and provenance of a run."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup, escape
 
     evidence = gather(folder, collection)
     plots, absent = figures(collection, evidence)
+    plots += studies.plots
     found = {(plot.kind, plot.problem, plot.concept, plot.method): plot for plot in plots}
     keys = {place: f"f{place_number}" for place_number, place in enumerate(found)}
     page = files(mmbench.reporting) / "page"
@@ -59,7 +61,8 @@ def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table]) 
         script=Markup(script),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup((page / "report.css").read_text(encoding="utf-8")),
-        sections=SECTIONS,
+        sections=[s for s in SECTIONS if s[0] != "studies" or studies.tables],
+        studies=studies,
         remarks=collection.remarks,
         reference=collection.reference,
         facts=_facts(collection, evidence),
@@ -75,7 +78,7 @@ def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table]) 
         command=_command(collection, evidence),
         run=shlex.quote(folder.path.name),
         provenance=_provenance(collection.info),
-        absent=absent,
+        absent=[*absent, *studies.absent],
         find=find,
         svg=svg,
         number=lambda value, digits: "–" if value is None else f"{value:.{digits}f}",

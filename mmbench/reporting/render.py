@@ -11,12 +11,17 @@ from mmbench.errors import UsageError
 from mmbench.reporting.comparison import Record
 from mmbench.reporting.published import published_tables
 from mmbench.reporting.records import Collection
+from mmbench.reporting.study import NO_STUDY, Study
 from mmbench.reporting.tables import Table, make_tables
 from mmbench.reporting.terminal import to_text
 
 
-def render(collection: Collection, form: str, metrics: Sequence[str], published: bool = False) -> str:
+def render(
+    collection: Collection, form: str, metrics: Sequence[str], published: bool = False, studies: Study = NO_STUDY
+) -> str:
     """The text of a report: ``table``, ``markdown``, ``latex``, ``csv`` or ``json``; ``published`` adds claims.
+
+    What ``studies`` found stands behind the comparison; their records name their study.
 
     Raises:
         UsageError: published numbers asked for in records, which hold only what was measured.
@@ -25,10 +30,10 @@ def render(collection: Collection, form: str, metrics: Sequence[str], published:
     if published and form in ("json", "csv"):
         raise UsageError(f"--published has no place in --format {form}, whose records are measured: ask for a table")
     if form == "json":
-        return json.dumps(collection.records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps([*collection.records, *studies.records], indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if form == "csv":
-        return _csv(collection.records)
-    return tables_as(all_tables(collection, metrics, published), form)
+        return _csv([*collection.records, *studies.records])
+    return tables_as([*all_tables(collection, metrics, published), *studies.tables], form)
 
 
 def all_tables(collection: Collection, metrics: Sequence[str], published: bool) -> list[Table]:
@@ -49,7 +54,8 @@ def tables_as(tables: Sequence[Table], form: str) -> str:
 
 def _csv(records: list[Record]) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(records[0]) if records else ["task"], lineterminator="\n")
+    fields = [field for record in records for field in record]
+    writer = csv.DictWriter(buffer, fieldnames=list(dict.fromkeys(fields)) or ["task"], lineterminator="\n")
     writer.writeheader()
     for record in records:
         writer.writerow({k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in record.items()})

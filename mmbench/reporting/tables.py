@@ -68,13 +68,13 @@ def _table(collection: Collection, problem: str, concept: str, metrics: list[str
             Entry(_value(found[method, name]), (problem, concept, name, method) in collection.best)
             for name in metrics[1:]
         ]
-        row += [Entry(_count(first["parameters"])), Entry(_seconds(first["train_seconds"])), Entry(energy(first))]
+        row += [Entry(count(first["parameters"])), Entry(seconds(first["train_seconds"])), Entry(energy(first))]
         rows.append(tuple(row))
     title = f"{concept} · {info['task']['title']} · protocol {info['protocol']['name']}"
     if len(info["problems"]) > 1 and problem != concept:
         title += f" · {problem}"
     return Table(
-        title, tuple(columns), tuple(rows), _notes(collection, problem, here, metrics[0]), f"{problem} {concept}"
+        title, tuple(columns), tuple(rows), table_notes(collection, problem, here, metrics[0]), f"{problem} {concept}"
     )
 
 
@@ -110,7 +110,7 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
             record["method"], with_interval(record), with_delta(record),
             p_text(record["p_raw"]), p_text(record["p_holm"]),
             _superiority(record), letters.get(record["method"], "–"),
-            "reference" if compared else _short_verdict(record),
+            "reference" if compared else short_verdict(record),
         )  # fmt: skip
         best = (problem, concept, primary, record["method"]) in collection.best
         rows.append(tuple(Entry(text, best and column == 1) for column, text in enumerate(texts)))
@@ -119,12 +119,12 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
         "ties", "verdict",
     )  # fmt: skip
     notes = (
-        *_notes(collection, problem, records, primary),
+        *table_notes(collection, problem, records, primary),
         "p: two-sided, from the resamples of the intervals; P(A>B): share of the seeds at which "
         "the row is better, ties half; ties: rows that share a letter are not separated by their paired 95 % interval; "
         "but unadjusted: the interval excludes zero before Holm's correction only",
     )
-    title = _title(collection, problem, concept, f"{concept} · {primary} against {collection.reference}")
+    title = table_title(collection, problem, concept, f"{concept} · {primary} against {collection.reference}")
     return Table(title, columns, tuple(rows), notes, f"compare {problem} {concept}")
 
 
@@ -133,7 +133,7 @@ def p_text(value: float | None) -> str:
     return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _short_verdict(record: Record) -> str:
+def short_verdict(record: Record) -> str:
     """The verdict without what the table's title and notes say: the reference, and that it holds for these seeds."""
     text = record["verdict"] or "–"
     for word in ("than", "from", "to"):
@@ -147,7 +147,8 @@ def _superiority(record: Record) -> str:
     return f"{found[0]['effect']:.2f}" if found and found[0]["effect"] is not None else "–"
 
 
-def _title(collection: Collection, problem: str, concept: str, head: str) -> str:
+def table_title(collection: Collection, problem: str, concept: str, head: str) -> str:
+    """The head with task, protocol and, where several hold the concept, problem."""
     info = collection.info
     title = f"{head} · {info['task']['title']} · protocol {info['protocol']['name']}"
     return f"{title} · {problem}" if len(info["problems"]) > 1 and problem != concept else title
@@ -191,11 +192,13 @@ def with_delta(record: Record) -> str:
     return f"{signed(delta, places)} [{signed(low, places)}, {signed(high, places)}]"
 
 
-def _count(value: int | None) -> str:
+def count(value: int | None) -> str:
+    """A whole number with its thousands apart."""
     return "–" if not value else f"{value:,}"
 
 
-def _seconds(value: float | None) -> str:
+def seconds(value: float | None) -> str:
+    """Seconds to a tenth."""
     return "–" if value is None else f"{value:.1f}"
 
 
@@ -206,7 +209,7 @@ def energy(record: Record) -> str:
     return f"{'~' if record['energy_source'] == 'estimate' else ''}{record['energy_wh']:.3g}"
 
 
-def _notes(collection: Collection, problem: str, records: list[Record], primary: str) -> tuple[str, ...]:
+def table_notes(collection: Collection, problem: str, records: list[Record], primary: str) -> tuple[str, ...]:
     """What a reader must know to judge the table: warnings first, then data, networks, intervals and costs."""
     info = collection.info
     here = [record for record in records if record["metric"] == primary]

@@ -16,7 +16,7 @@ from mmbench.evaluation.metrics import METRIC_VERSION
 from mmbench.features import check, fingerprint
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder, find_data
-from mmbench.methods import Method, select
+from mmbench.methods import Method, ablations, select
 from mmbench.plugins import Registry
 from mmbench.running.execute import plugin_digests
 from mmbench.running.prepare import split_digest, usable_split
@@ -41,7 +41,8 @@ class Plan:
     """What a run will do.
 
     ``features`` are the fingerprints of the encoders by modality, ``cells`` all cells asked for, ``todo`` those
-    that have to be run; ``lines`` are what the user should know of the planning (methods left out, cells run again).
+    that have to be run; ``ablations`` say by full method which variant is without which part; ``lines`` are what the
+    user should know of the planning (methods left out, cells run again).
     """
 
     name: str
@@ -52,6 +53,7 @@ class Plan:
     features: dict[str, str]
     folder: RunFolder
     methods: dict[str, Method]
+    ablations: dict[str, dict[str, str]]
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
     todo: tuple[Cell, ...]
@@ -157,7 +159,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     modalities = _choose("modality", settings.modalities, tuple(m.name for m in task.modalities))
     encoders = _encoders(task, modalities, settings.encoders)
     seeds = parse_seeds(settings.seeds or DEFAULT_SEEDS)
-    methods, skipped = select(settings.method or "all", registry, modalities, protocol.suite)
+    asked = settings.method or "all"
+    methods, skipped = select(asked, registry, modalities, protocol.suite)
     root = find_data(request.task, task, settings.data, request.require_data)
     split_seed = settings.split_seed or 0
     dataset = task.load(LoadRequest(root, cache_folder(), protocol, options, modalities, split_seed))
@@ -194,8 +197,9 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     if len(concepts) < len(dataset.concepts):
         overrides += (f"concepts={','.join(concepts)}",)
     return Plan(
-        request.task, task, protocol, dataset, config, features, folder, by_name, seeds, cells, todo,
-        (*overrides, *joined, *registry.overrides), (*skipped, *changed), request.force,
+        request.task, task, protocol, dataset, config, features, folder, by_name,
+        ablations(asked, registry, modalities), seeds, cells, todo, (*overrides, *joined, *registry.overrides),
+        (*skipped, *changed), request.force,
     )  # fmt: skip
 
 
@@ -290,4 +294,5 @@ def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
         ],
         "problems": describe_problems(plan, bad),
         "unreadable_inputs": len(bad),
+        "ablations": plan.ablations,
     }

@@ -38,6 +38,7 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
         before = plan.folder.info()
         info["overrides"] = list(dict.fromkeys([*before["overrides"], *info["overrides"]]))
         info["energy_source"] = energy_source or before.get("energy_source")
+        info["ablations"] = before.get("ablations", {}) | info["ablations"]
     plan.folder.write_info(info)
     if plan.dataset.facets:
         plan.folder.write_facets(_test_facets(plan.dataset))
@@ -50,6 +51,14 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
             )
             _write_ceilings(plan, prepared[problem.name], source)
     return Workplace(plan.folder, plan.config, registry, prepared, plan.methods, source, plan.force)
+
+
+def remember_ablations(plan: Plan) -> None:
+    """Write into ``run.json`` which of its methods are ablations of which; all their cells are there already."""
+    info = plan.folder.info()
+    known = info.get("ablations", {})
+    if not plan.ablations.items() <= known.items():
+        plan.folder.write_info({**info, "ablations": known | plan.ablations})
 
 
 def _test_facets(dataset: Dataset) -> dict[str, dict[str, str]]:

@@ -287,3 +287,20 @@ def test_parameters(modalities: int, networks: int) -> None:
     vertex = (2 * 4 * 3 + 4) + (4 * d * d + d)
     fusion = graph_fusion.build(modalities, d)
     assert sum(p.numel() for p in fusion.parameters()) == attention + networks * vertex
+
+
+def test_without_similarity_the_vertices_are_weighted_by_their_modalities_alone() -> None:
+    core, (views, present) = make(3, Settings(similarity="off")), batch(3)
+    nn.init.constant_(core.weights.point.bias, 0.3)
+    first, pairs, _ = core.levels(views, present)
+    q = torch.stack([first.weights[:, i] + first.weights[:, j] for i, j in core.pairs], dim=1)
+    torch.testing.assert_close(pairs.weights, torch.softmax(q, dim=1))
+    core.settings = replace(core.settings, similarity="cosine")
+    assert not torch.allclose(core.levels(views, present)[1].weights, pairs.weights)
+
+
+def test_with_two_modalities_neither_similarity_nor_its_absence_changes_a_bit() -> None:
+    core, (views, present) = make(2), batch(2)
+    with_it = core(views, present)
+    core.settings = replace(core.settings, similarity="off")
+    assert torch.equal(core(views, present), with_it)

@@ -42,6 +42,14 @@ from mmbench.training.network import Trainable
 NAME = "hybrid"
 KIND = "model"
 SUMMARY = "Hybrid model (MR26): early and late heads, delta memory, cross-modal attention, contrastive alignment"
+ABLATIONS = {
+    "delta memory": "delta=off",
+    "gated views": "gated=off",
+    "cross-modal attention": "cross=off",
+    "contrastive alignment": "contrastive=off",
+    "modality balance": "balance=off",
+    "class weights": "class_weights=off",
+}
 
 ClassWeights = Literal["run", "on", "off"]
 

@@ -1,0 +1,33 @@
+"""Studies of a run beside its comparison: what they hold, and which ones a run has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mmbench.reporting.figures import Plot
+from mmbench.reporting.tables import Table
+from mmbench.running.store import RunFolder
+
+
+@dataclass(frozen=True)
+class Study:
+    """Tables, records for JSON and CSV (each names its ``study``), figures, and a line on each figure there is not."""
+
+    tables: tuple[Table, ...] = ()
+    records: tuple[dict[str, Any], ...] = ()
+    plots: tuple[Plot, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
+NO_STUDY = Study()
+
+
+def read_studies(folder: RunFolder) -> Study:
+    """All studies that a run's cells and its siblings on disk make up."""
+    from mmbench.reporting.ablation import ablation_study
+
+    parts = [ablation_study(folder)]
+    return Study(
+        *(tuple(item for part in parts for item in getattr(part, name)) for name in Study.__dataclass_fields__)
+    )
