@@ -22,9 +22,9 @@ def install(session: nox.Session, *packages: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The test suite."""
+    """The test suite, a worker a core; a file's tests share a worker, and what they set up."""
     install(session, "-e", ".[dev]")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "logical", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
