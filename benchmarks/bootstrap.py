@@ -31,7 +31,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def predictions(n: int, k: int, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
-    truth = np.random.default_rng(0).random((n, k)) < 0.2
+    truth = np.random.default_rng([n, k]).random((n, k)) < 0.2  # the same for every seed
     ids = np.arange(n).astype(np.str_)
     concept = Concept("c", tuple(map(str, range(k))), "multilabel")
     return Predictions(concept, ids, ids, np.clip(rng.random((n, k)) + 0.2 * truth, 0, 1), truth)

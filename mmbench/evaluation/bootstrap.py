@@ -85,9 +85,10 @@ class Draws:
 
 def _multiplicities(drawn: NDArray[np.integer], size: int) -> Array:
     """How often each of ``size`` things was drawn, row by row."""
-    offset = np.arange(len(drawn), dtype=np.int64)[:, None] * size
-    counts = np.bincount((drawn + offset).ravel(), minlength=len(drawn) * size)
-    return counts.reshape(len(drawn), size).astype(np.float64)
+    counts = np.empty((len(drawn), size))
+    for row, count in zip(drawn, counts, strict=True):
+        count[:] = np.bincount(row, minlength=size)
+    return counts
 
 
 def decision_replicates(methods: Sequence[Cells], groups: NDArray[np.int64], draws: Draws) -> list[dict[str, Array]]:

@@ -104,19 +104,31 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One label's rows by falling score: ``order`` (n,) and where each run of equal scores ends, ``ends`` (g,)."""
+    """One label's rows by falling score, and the runs of equal scores that its positive rows stand in.
+
+    Attributes:
+        order: (n,) the rows by falling score.
+        hits: (p,) the positive rows in that order.
+        upto: (2, p) of each positive row's run the last place among ``order`` and among ``hits``.
+        before: (2, p) the places before its run, -1 where it is the first; None where no run is longer than one.
+    """
 
     order: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    positive: Array
+    hits: NDArray[np.int64]
+    upto: NDArray[np.int64]
+    before: NDArray[np.int64] | None
 
 
 def rank(scores: Array, truth: NDArray[np.bool_]) -> Ranking:
     """Sort one label's rows, scores (n,) and truth (n,)."""
     order = np.argsort(-scores, kind="stable")
-    falling = scores[order]
+    falling, places = scores[order], np.flatnonzero(truth[order])
     ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
-    return Ranking(order, ends, truth[order].astype(np.float64))
+    runs = np.searchsorted(ends, places)
+    both = [np.stack([at, np.searchsorted(places, at, side="right") - 1])
+            for at in (ends[runs], np.append(-1, ends)[runs])]  # fmt: skip
+    tied = bool((both[0][0] - both[1][0] > 1).any())
+    return Ranking(order, order[places], both[0], both[1] if tied else None)
 
 
 def from_ranking(ranking: Ranking, weights: Array) -> tuple[Array, Array]:
@@ -125,21 +137,32 @@ def from_ranking(ranking: Ranking, weights: Array) -> tuple[Array, Array]:
     nan where no positive row (and for ROC-AUC no negative one) has weight. Equal scores share one threshold. A
     resample gets the same bits however many come with it: sums run along rows that lie together in memory.
     """
-    w = np.take(weights, ranking.order, axis=1)
-    positives = np.cumsum(w * ranking.positive, axis=1)
-    total = np.cumsum(w, axis=1)
-    if len(ranking.ends) < len(ranking.order):
-        positives, total = np.take(positives, ranking.ends, axis=1), np.take(total, ranking.ends, axis=1)
-    gained = np.diff(positives, axis=1, prepend=0.0)
-    all_positive, all_negative = positives[:, -1], total[:, -1] - positives[:, -1]
-    precision = np.divide(positives, total, out=np.zeros_like(total), where=total > 0)
-    found = np.full(len(w), np.nan)
-    average_precision = np.divide((gained * precision).sum(1), all_positive, out=found, where=all_positive > 0)
-    negatives = total - positives
-    beaten = all_negative[:, None] - negatives + np.diff(negatives, axis=1, prepend=0.0) / 2
+    undefined = np.full(len(weights), np.nan)
+    if len(ranking.hits) == 0:
+        return undefined, undefined
+    gained = np.take(weights, ranking.hits, axis=1)
+    positive = np.cumsum(gained, axis=1)
+    total = np.cumsum(np.take(weights, ranking.order, axis=1), axis=1)
+    all_positive, all_negative = positive[:, -1], total[:, -1] - positive[:, -1]
+    found, of_them = np.take(total, ranking.upto[0], axis=1), positive
+    if ranking.before is not None:
+        of_them = np.take(positive, ranking.upto[1], axis=1)
+    precision = np.divide(of_them, found, out=np.zeros_like(found), where=found > 0)
+    area = (gained * precision).sum(axis=1)
+    above = found - of_them  # negatives above each positive row, those of its own score by half
+    if ranking.before is not None:
+        above = (above + _at(total, ranking.before[0]) - _at(positive, ranking.before[1])) / 2
+    beaten = (gained * (all_negative[:, None] - above)).sum(axis=1)
     pairs = all_positive * all_negative
-    auc = np.divide((gained * beaten).sum(1), pairs, out=np.full(len(w), np.nan), where=pairs > 0)
-    return average_precision, auc
+    return (
+        np.divide(area, all_positive, out=undefined.copy(), where=all_positive > 0),
+        np.divide(beaten, pairs, out=undefined.copy(), where=pairs > 0),
+    )
+
+
+def _at(sums: Array, places: NDArray[np.int64]) -> Array:
+    """Columns of running sums (R, n); 0 at place -1, before the first."""
+    return np.where(places >= 0, np.take(sums, places, axis=1), 0.0)
 
 
 def from_rankings(rankings: Sequence[Ranking], weights: Array) -> dict[str, Array]:

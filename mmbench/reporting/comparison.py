@@ -13,6 +13,7 @@ from mmbench.contracts import Concept
 from mmbench.errors import NotComparableError
 from mmbench.evaluation.bootstrap import FEWEST_CROSSED_SEEDS, interval
 from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, per_label
+from mmbench.evaluation.significance import Test
 from mmbench.evaluation.ties import letters
 from mmbench.reporting.spreads import Row, Spread, make_spreads, roughness
 from mmbench.running.store import CEILING
@@ -53,45 +54,64 @@ class Compared:
     rough: str
 
 
-def _check_alike(rows: list[Row]) -> None:
-    """Refuse rows that were trained, tuned or tested on other samples than the first.
+def _on_same_samples(rows: list[Row], mixed: bool) -> list[list[Row]]:
+    """The rows by the samples on which they were trained, tuned and tested; more than one list only if ``mixed``.
 
     Raises:
-        NotComparableError: names the two methods.
+        NotComparableError: names two methods, or one whose seeds differ.
     """
-    first = rows[0]
+    found: list[list[Row]] = []
     for row in rows:
-        tested = all(np.array_equal(predictions.ids, first.cells[0][0].ids) for predictions, _ in row.cells)
-        if not tested or {result.get("rows") for result in row.results} != {first.results[0].get("rows")}:
+        place = next((alike for alike in found if _same_samples(row, alike[0])), [])
+        if not place and ((found and not mixed) or not _same_samples(row, row)):
             raise NotComparableError(
-                f"{row.method} was trained or tested on other rows than {first.method}: run both again with --force, "
-                "or compare over splits with --resplit"
+                f"{row.method} was trained or tested on other rows than {(found or [[row]])[0][0].method}: "
+                "run both again with --force, or compare over splits with --resplit"
             )
+        if not place:
+            found.append(place)
+        place.append(row)
+    return found
+
+
+def _same_samples(row: Row, other: Row) -> bool:
+    """Whether every cell of a row has the test rows and labels, and the training rows, of another's first."""
+    first = other.cells[0][0]
+    tested = all(
+        np.array_equal(predictions.ids, first.ids)
+        and np.array_equal(predictions.groups, first.groups)
+        and np.array_equal(predictions.truth, first.truth)
+        for predictions, _ in row.cells
+    )
+    return tested and {result.get("rows") for result in row.results} == {other.results[0].get("rows")}
 
 
 def concept_records(
-    info: dict[str, Any], problem: str, concept: Concept, rows: list[Row], reference: str | None
+    info: dict[str, Any],
+    problem: str,
+    concept: Concept,
+    rows: list[Row],
+    reference: str | None,
+    mixed: bool = False,
 ) -> Compared:
-    """Compare the rows of one concept.
+    """Compare the rows of one concept; if ``mixed``, rows on other samples than the reference's are shown unpaired.
 
     Raises:
-        NotComparableError: rows that were trained or tested on different samples.
+        NotComparableError: rows that were trained or tested on different samples, unless ``mixed``.
     """
-    _check_alike(rows)
+    blocks = _on_same_samples(rows, mixed)
+    alike = next((block for block in blocks if any(row.method == reference for row in block)), blocks[0])
     primary = info["protocol"]["primary_metric"]
     family: list[Comparison] = []
     by_name = {row.method: row for row in rows}
-    spreads = make_spreads(rows)
-    paired = {
-        row.method: reference is not None
-        and row.method != reference
-        and any(r.method == reference and r.seeds == row.seeds for r in rows)
-        for row in rows
-    }
+    spreads: dict[str, Spread] = {}
+    for block in blocks:
+        spreads |= make_spreads(block)
     records = []
     for row in rows:
-        base = _base(info, problem, concept, row, reference)
-        spread = spreads.get(row.method)
+        base = _base(info | row.info, problem, concept, row, reference)
+        spread, other = spreads.get(row.method), by_name.get(reference or "")
+        apart = _why_unpaired(row, other, alike, spread) if other is not None and other is not row else None
         for metric in METRICS:
             by_seed = [value[metric] for value in row.values]
             record = base | {"label": "", "metric": metric} | _summary([v.value for v in by_seed])
@@ -100,17 +120,37 @@ def concept_records(
                 bounds, record["ci_kind"] = spread.interval(metric)
                 if record["mean"] is not None and bounds is not None:
                     record["ci_low"], record["ci_high"] = bounds
-            if paired[row.method] and spread is not None and reference is not None:
-                difference = spread.replicates(metric, spreads[reference])
-                record |= _difference(record, rows, reference, metric, difference)
+            if apart == "" and spread is not None and other is not None:
+                difference = spread.replicates(metric, spreads[other.method])
+                record |= _difference(record, other, metric, difference)
                 if metric == primary and record["delta"] is not None and not row.method.startswith(CEILING):
-                    family.append(Comparison(record, row, by_name[reference], difference, spread.kind))
+                    family.append(Comparison(record, row, other, difference, spread.kind))
+            if metric == primary and apart is not None and record["delta"] is None:
+                record["tests"] = [untested(record, apart or f"{metric} is not defined in every resample").as_dict()]
             records.append(record)
         records += _label_records(base, concept, row)
-    rivals = _rivals([row for row in rows if row.method in spreads])
+    rivals = _rivals([row for row in alike if row.method in spreads])
     ranked = tuple(row.method for row in rivals)
-    rough = roughness(rows[0].cells[0][0], info["task"]["group"])
+    rough = roughness(alike[0].cells[0][0], info["task"]["group"])
     return Compared(records, ranked, _winners(rivals, spreads), _ties(rivals, spreads, primary), family, rough)
+
+
+def _why_unpaired(row: Row, reference: Row, alike: list[Row], spread: Spread | None) -> str:
+    """Why a row has no difference to the reference, in a few words; '' where it is a pair."""
+    if not any(row is other for other in alike):
+        return "other rows than the reference"
+    if row.seeds != reference.seeds:
+        return "other seeds than the reference"
+    return "" if spread is not None else "one group shows nothing about others"
+
+
+def untested(record: Record, reason: str) -> Test:
+    """The primary test that a record lacks, with the reason."""
+    metric = record["metric"]
+    return Test(
+        "bootstrap", f"equal {metric}", record["unit"], record["n_groups"], f"difference in {metric}",
+        record["delta"], reason=reason,
+    )  # fmt: skip
 
 
 def _base(info: dict[str, Any], problem: str, concept: Concept, row: Row, reference: str | None) -> Record:
@@ -173,11 +213,8 @@ def _summary(values: Sequence[float | None]) -> dict[str, float | None]:
     return {"mean": float(np.mean(known)), "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None}
 
 
-def _difference(
-    record: Record, rows: list[Row], reference: str, metric: str, difference: NDArray[np.float64]
-) -> Record:
+def _difference(record: Record, other: Row, metric: str, difference: NDArray[np.float64]) -> Record:
     """Δ to the reference with its interval, unadjusted for the other comparisons."""
-    other = next(row for row in rows if row.method == reference)
     theirs = _summary([value[metric].value for value in other.values])["mean"]
     bounds = interval(difference)
     if record["mean"] is None or theirs is None or bounds is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,55 +13,69 @@ from mmbench.contracts import Concept
 from mmbench.errors import NotComparableError
 from mmbench.evaluation.predictions import read_predictions
 from mmbench.running.store import CEILING, Cell, RunFolder
+from mmbench.splits import leaks
 
 # What has to agree before rows of two runs stand in one table, by its place in run.json.
-SAME = {
+SAME: dict[str, tuple[str, ...]] = {
     "data fingerprint": ("fingerprint",),
     "task": ("config", "task"),
     "protocol": ("protocol", "name"),
     "labels": ("config", "options", "labels"),
     "metric version": ("metric_version",),
 }
+WITH_SPLIT = SAME | {"split": ("protocol", "split"), "split seed": ("config", "split_seed")}
+NEVER = {"task": ("config", "task"), "data, generated": ("task", "generated")}  # no flag brings these into one table
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A cell as it lies on disk: its record, and where its predictions are."""
+    """A cell as it lies on disk: its record, and where its predictions are.
+
+    ``info`` is the ``run.json`` of a further run that was merged in, {} for the cells of the first.
+    """
 
     cell: Cell
     result: dict[str, Any]
     predictions: Path
+    info: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Cells that may stand in one table, with the ``run.json`` they share; ``remarks`` say where the runs differ."""
+    """Cells that may stand in one table, with the first run's ``run.json``.
+
+    ``remarks`` say where the runs differ; ``mixed`` whether in more than their settings: then rows need not be pairs.
+    """
 
     info: dict[str, Any]
     cells: tuple[Stored, ...]
     remarks: tuple[str, ...] = ()
+    mixed: bool = False
 
 
 def gather(folders: Sequence[RunFolder], allow_mixed: bool = False) -> Gathered:
-    """The cells of one run, or of several that agree in data, protocol and metrics.
+    """The cells of one run, or of several that agree in data, split, protocol and metrics.
 
     A run's own settings (training, encoders, modalities, thresholds) may differ: the methods of a later run then bear
     its eight digits, ``igfn+dmtl@3fa91c07``, and a remark says what it did otherwise.
 
     Raises:
-        NotComparableError: names what differs, unless ``allow_mixed``; or one cell stored twice with other predictions.
+        NotComparableError: names what differs, unless ``allow_mixed``; one cell stored twice with other predictions;
+            in any case other tasks, other labels of a concept, and generated data beside real ones.
     """
     info = folders[0].info()
-    cells = {stored.cell: stored for stored in _cells(folders[0], "")}
+    cells = {stored.cell: stored for stored in _cells(folders[0], "", {})}
     remarks: list[str] = []
+    any_mixed = False
     for folder in folders[1:]:
         other = folder.info()
-        mixed = check_alike(folders[0], info, folder, other, allow_mixed)
-        remarks += [f"WARNING: {folder.path.name}: {line}" for line in mixed]
+        mixed = _check_mergeable(folders[0], info, folder, other, allow_mixed)
+        any_mixed |= bool(mixed)
+        remarks += [f"WARNING: {folder.path.name}: {line}" for line in (*mixed, *_warnings(info, other))]
         found = differences(info, other)
-        mark = f"@{folder.path.name[-8:]}" if found else ""
+        mark = f"@{folder.path.name[-8:]}" if found or mixed else ""
         remarks += [f"{mark}: {', '.join(found)}"] if found else []
-        for stored in _cells(folder, mark):
+        for stored in _cells(folder, mark, other):
             if stored.cell.method.startswith(CEILING) and mark:
                 continue
             if stored.cell in cells and not _same(stored, cells[stored.cell], info):
@@ -69,29 +83,59 @@ def gather(folders: Sequence[RunFolder], allow_mixed: bool = False) -> Gathered:
             cells.setdefault(stored.cell, stored)
         info = info | {"problems": [*info["problems"], *(p for p in other["problems"] if p["name"] not in
                                                          {q["name"] for q in info["problems"]})]}  # fmt: skip
-    return Gathered(info, tuple(cells[cell] for cell in sorted(cells)), tuple(remarks))
+    return Gathered(info, tuple(cells[cell] for cell in sorted(cells)), tuple(remarks), any_mixed)
 
 
-def check_alike(
-    folder: RunFolder, info: dict[str, Any], other: RunFolder, other_info: dict[str, Any], allow_mixed: bool = False
-) -> list[str]:
-    """In what another run's data, protocol or metrics differ, a line each.
+def check_alike(folder: RunFolder, info: dict[str, Any], other: RunFolder, other_info: dict[str, Any]) -> None:
+    """Refuse a run whose data, protocol or metrics differ.
 
     Raises:
-        NotComparableError: names what differs, unless ``allow_mixed``.
+        NotComparableError: names what differs.
     """
-    mixed = [f"{what} is {_at(other_info, place)}, not {_at(info, place)}" for what, place in SAME.items()
-             if _at(other_info, place) != _at(info, place)]  # fmt: skip
-    if mixed and not allow_mixed:
-        raise NotComparableError(
-            f"{other.path.name} cannot be compared with {folder.path.name}: its {'; its '.join(mixed)}"
-        )
+    _refuse(folder, other, _unlike(info, other_info, SAME))
+
+
+def _check_mergeable(
+    folder: RunFolder, info: dict[str, Any], other: RunFolder, other_info: dict[str, Any], allow_mixed: bool
+) -> list[str]:
+    """In what another run's data, split, protocol or metrics differ, a line each; see :func:`gather`."""
+    mixed = _unlike(info, other_info, WITH_SPLIT)
+    labels = {c["name"]: c["labels"] for c in info["concepts"]}
+    never = _unlike(info, other_info, NEVER) + [
+        f"{c['name']} has the labels {', '.join(c['labels'])}, not {', '.join(labels[c['name']])}"
+        for c in other_info["concepts"]
+        if labels.get(c["name"], c["labels"]) != c["labels"]
+    ]
+    _refuse(folder, other, never if allow_mixed else mixed)
     return mixed
 
 
-def _cells(folder: RunFolder, mark: str) -> list[Stored]:
+def _refuse(folder: RunFolder, other: RunFolder, unlike: Sequence[str]) -> None:
+    if unlike:
+        raise NotComparableError(
+            f"{other.path.name} cannot be compared with {folder.path.name}: its {'; its '.join(unlike)}"
+        )
+
+
+def _unlike(info: dict[str, Any], other: dict[str, Any], places: Mapping[str, Sequence[str]]) -> list[str]:
     return [
-        Stored(replace(cell, method=cell.method + mark), result, folder.predictions_path(cell))
+        f"{what} is {_at(other, place)}, not {_at(info, place)}"
+        for what, place in places.items()
+        if _at(other, place) != _at(info, place)
+    ]
+
+
+def _warnings(info: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """What another run's own tables would warn of, and the first one's do not."""
+    first, second = (
+        [side["protocol"]["warning"], *leaks(side["problems"], side["task"]["group"])] for side in (info, other)
+    )
+    return [line for line in second if line and line not in first]
+
+
+def _cells(folder: RunFolder, mark: str, info: dict[str, Any]) -> list[Stored]:
+    return [
+        Stored(replace(cell, method=cell.method + mark), result, folder.predictions_path(cell), info)
         for cell, result in folder.results()
     ]
 

@@ -114,7 +114,7 @@ def _digest(gathered: Gathered, question: Question) -> str:
     parts: list[str | bytes] = [path.read_bytes() for path in code]
     parts += [repr(question), json.dumps(gathered.info), *gathered.remarks]
     for stored in gathered.cells:
-        parts += [str(stored.cell), json.dumps(stored.result)]
+        parts += [str(stored.cell), json.dumps([stored.result, stored.info])]
         parts += [stored.predictions.read_bytes() if stored.predictions.is_file() else b""]
     return digest(parts)
 
@@ -146,7 +146,7 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
     for problem in (p["name"] for p in info["problems"]):
         rows_by_concept = _read(done[problem], info, order)
         for concept, rows in rows_by_concept.items():
-            compared = concept_records(info, problem, concept, rows, reference)
+            compared = concept_records(info, problem, concept, rows, reference, gathered.mixed)
             records += compared.records
             family += compared.family
             ranked[f"{problem} {concept.name}"] = list(compared.ranked)
@@ -238,12 +238,13 @@ def _order(present: set[str], suite: Sequence[str]) -> list[str]:
 def _read(by_method: dict[str, list[Stored]], info: dict[str, Any], order: list[str]) -> dict[Concept, list[Row]]:
     """Every method's cells of one problem, by concept."""
     concepts = [Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]]
-    tuned = info["config"]["thresholds"] == "val"
     rows: dict[Concept, list[Row]] = {}
     for method in (m for m in order if m in by_method):
         found: dict[str, list[tuple[Predictions, NDArray[np.float64] | None]]] = defaultdict(list)
         values: dict[str, list[dict[str, MetricValue]]] = defaultdict(list)
         computed: dict[tuple[str, int], tuple[Predictions, dict[str, MetricValue]]] = {}
+        source = by_method[method][0].info
+        tuned = (source or info)["config"]["thresholds"] == "val"
         for cell, result, path in ((s.cell, s.result, s.predictions) for s in by_method[method]):
             val = read_predictions(path, concepts, "val") if tuned else {}
             for name, predictions in read_predictions(path, concepts, "test").items():
@@ -259,6 +260,6 @@ def _read(by_method: dict[str, list[Stored]], info: dict[str, Any], order: list[
                 seeds = tuple(stored.cell.seed for stored in by_method[method])
                 results = [stored.result for stored in by_method[method]]
                 rows.setdefault(concept, []).append(
-                    Row(method, seeds, found[concept.name], results, values[concept.name])
+                    Row(method, seeds, found[concept.name], results, values[concept.name], source)
                 )
     return rows

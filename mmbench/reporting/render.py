@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from mmbench.errors import UsageError
 from mmbench.reporting.comparison import Record
@@ -14,6 +16,8 @@ from mmbench.reporting.records import Collection
 from mmbench.reporting.study import NO_STUDY, Study
 from mmbench.reporting.tables import Table, make_tables
 from mmbench.reporting.terminal import to_text
+
+FORMULA = re.compile(r"[=@\t\r]|[+-](?!(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$)", re.IGNORECASE)
 
 
 def render(
@@ -29,11 +33,16 @@ def render(
     """
     if published and form in ("json", "csv"):
         raise UsageError(f"--published has no place in --format {form}, whose records are measured: ask for a table")
-    if form == "json":
-        return json.dumps([*collection.records, *studies.records], indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    if form == "csv":
-        return _csv([*collection.records, *studies.records])
+    if form in ("json", "csv"):
+        return records_as([*collection.records, *studies.records], form)
     return tables_as([*all_tables(collection, metrics, published), *studies.tables], form)
+
+
+def records_as(records: Sequence[Record], form: str) -> str:
+    """Records as ``json``, a list of objects, or ``csv``, where lists are JSON again."""
+    if form == "json":
+        return json.dumps(list(records), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return _csv(records)
 
 
 def all_tables(collection: Collection, metrics: Sequence[str], published: bool) -> list[Table]:
@@ -52,25 +61,32 @@ def tables_as(tables: Sequence[Table], form: str) -> str:
     return to_text(tables)
 
 
-def _csv(records: list[Record]) -> str:
+def _csv(records: Sequence[Record]) -> str:
     buffer = io.StringIO()
     fields = [field for record in records for field in record]
     writer = csv.DictWriter(buffer, fieldnames=list(dict.fromkeys(fields)) or ["task"], lineterminator="\n")
     writer.writeheader()
     for record in records:
-        writer.writerow({k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in record.items()})
+        writer.writerow({field: _field(value) for field, value in record.items()})
     return buffer.getvalue()
+
+
+def _field(value: Any) -> Any:
+    """A value of a record in CSV; a text that a spreadsheet would run as a formula begins with an apostrophe there."""
+    if isinstance(value, (list, dict)):
+        return json.dumps(value)
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 def _markdown(table: Table) -> str:
     from tabulate import tabulate
 
-    rows = [[f"**{_bar(entry.text)}**" if entry.best else _bar(entry.text) for entry in row] for row in table.rows]
-    grid = tabulate(rows, headers=[_bar(c) for c in table.columns], tablefmt="github", disable_numparse=True)
-    notes = "\n".join(f"- {note.replace('underlined', 'bold')}" for note in table.notes)
-    return f"### {table.title}\n\n{grid}\n\n{notes}\n"
+    rows = [[f"**{_plain(entry.text)}**" if entry.best else _plain(entry.text) for entry in row] for row in table.rows]
+    grid = tabulate(rows, headers=[_plain(c) for c in table.columns], tablefmt="github", disable_numparse=True)
+    notes = "\n".join(f"- {_plain(note.replace('underlined', 'bold'))}" for note in table.notes)
+    return f"### {_plain(table.title)}\n\n{grid}\n\n{notes}\n"
 
 
-def _bar(text: str) -> str:
-    """Text for one field of a Markdown table, which a bar would end."""
-    return text.replace("|", "\\|")
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    return re.sub(r"([\\`*<|])", r"\\\1", " ".join(text.split()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,13 +30,17 @@ RANKING_REPLICATES = 1_000
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one concept: a cell a seed, on the same test rows."""
+    """One method on one concept: a cell a seed, on the same test rows.
+
+    ``info`` is the ``run.json`` of the run it was merged in from, {} for a row of the table's own run.
+    """
 
     method: str
     seeds: tuple[int, ...]
     cells: list[tuple[Predictions, Array | None]]
     results: list[dict[str, Any]]
     values: list[dict[str, MetricValue]]
+    info: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def roughness(predictions: Predictions, unit: str) -> str:
         return ""
     names, groups = np.unique(predictions.groups, return_inverse=True)
     share = lost_labels(predictions, groups, Draws(len(names), 1, RANKING_REPLICATES)) if len(names) > 1 else 0.0
-    listed = ", ".join(f"{label} {n}" for label, n in sorted(rare.items(), key=lambda item: item[1])[:8])
+    listed = ", ".join(f"{label} ({n})" for label, n in sorted(rare.items(), key=lambda item: item[1])[:8])
     more = f" and {len(rare) - 8} labels more" if len(rare) > 8 else ""
     lost = f"; {share:.1%} of the resamples lose a label" if share >= 0.001 else ""
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,7 @@ def _comparison(collection: Collection, problem: str, concept: str, records: lis
             record["method"], with_interval(record), with_delta(record),
             p_text(record["p_raw"]), p_text(record["p_holm"]),
             _superiority(record), letters.get(record["method"], "–"),
-            "reference" if compared else short_verdict(record),
+            "reference" if compared else _verdict(record),
         )  # fmt: skip
         best = (problem, concept, primary, record["method"]) in collection.best
         rows.append(tuple(Entry(text, best and column == 1) for column, text in enumerate(texts)))
@@ -140,6 +140,12 @@ def short_verdict(record: Record) -> str:
         text = text.replace(f" {word} {record['reference']}", "")
     text = text.removesuffix(", on these seeds")
     return text.replace("(only the unadjusted interval excludes zero)", "(but unadjusted)")
+
+
+def _verdict(record: Record) -> str:
+    """The short verdict, or why there is none."""
+    reasons = [test["reason"] for test in record["tests"] if record["p_raw"] is None]
+    return f"not tested: {reasons[0]}" if reasons else short_verdict(record)
 
 
 def _superiority(record: Record) -> str:
@@ -217,23 +223,21 @@ def table_notes(collection: Collection, problem: str, records: list[Record], pri
     notes = [
         f"WARNING: {line}" for line in (info["protocol"]["warning"], *_leaks(info, problem, first["concept"])) if line
     ]
+    notes += [remark for remark in collection.remarks if remark.startswith("WARNING")]
     if info["task"]["generated"]:
         notes.append(
             "GENERATED DATA: these numbers say nothing about any method; ceiling rows are the scores of the true "
             "posterior, decided at .5 or by argmax"
         )
-    labels = f"; labels: {first['labels']}" if first["labels"] else ""
     notes += [
-        f"n_train {first['n_train']:,}, n_test {first['n_test']:,} rows in {first['n_groups']:,} groups "
-        f"({info['task']['group']}){labels}; split: {first['split']}",
-        f"encoders: {first['encoders']}; networks: untuned defaults, one budget; linear: class-balanced, C chosen on "
-        "validation",
-        *_interval_notes(here),
+        *_told(here, lambda record: _rows_note(record, info["task"]["group"])),
+        *_told(here, lambda record: f"encoders: {record['encoders']}"),
+        "networks: untuned defaults, one budget; linear: class-balanced, C chosen on validation",
+        *_told(here, _interval_note),
         *filter(None, [collection.rough.get(f"{problem} {first['concept']}")]),
         *_underlining(collection, here),
     ]
-    if info["overrides"]:
-        notes.append("overrides: " + "; ".join(info["overrides"]))
+    notes += _told(here, lambda record: "overrides: " * bool(record["overrides"]) + "; ".join(record["overrides"]))
     sources = {record["energy_source"] for record in here} - {None}
     if sources:
         notes.append(
@@ -245,7 +249,7 @@ def table_notes(collection: Collection, problem: str, records: list[Record], pri
             f"minimum detectable difference in {primary} to {collection.reference} at 80 % power, as one of "
             f"{_family(here)}: {min(effects):.3f} to {max(effects):.3f}, by method"
         )
-    return (*notes, *collection.remarks)
+    return (*notes, *(remark for remark in collection.remarks if not remark.startswith("WARNING")))
 
 
 def _family(records: list[Record]) -> str:
@@ -259,17 +263,25 @@ def _leaks(info: dict[str, Any], problem: str, concept: str) -> list[str]:
     return leaks([{"name": concept, "concepts": {concept: sizes}}], info["task"]["group"])
 
 
-def _interval_notes(records: list[Record]) -> list[str]:
-    """One line for each kind of interval, with the rows it belongs to where there are several."""
-    kinds: dict[tuple[str, int], list[str]] = {}
+def _told(records: Sequence[Record], note: Callable[[Record], str]) -> list[str]:
+    """What is noted of each record, if anything, once, and with its methods where it is not the same for all."""
+    lines: dict[str, list[str]] = {}
     for record in records:
-        kinds.setdefault((record["ci_kind"] or "none, one group cannot be resampled", record["n_seeds"]), []).append(
-            record["method"]
-        )
-    return [
-        f"intervals: {kind}; seeds: {seeds}" + (f" ({', '.join(methods)})" if len(kinds) > 1 else "")
-        for (kind, seeds), methods in kinds.items()
-    ]
+        lines.setdefault(note(record), []).append(record["method"])
+    return [line + (f" ({', '.join(methods)})" if len(lines) > 1 else "") for line, methods in lines.items() if line]
+
+
+def _rows_note(record: Record, group: str) -> str:
+    labels = f"; labels: {record['labels']}" if record["labels"] else ""
+    return (
+        f"n_train {record['n_train']:,}, n_test {record['n_test']:,} rows in {record['n_groups']:,} groups "
+        f"({group}){labels}; split: {record['split']}"
+    )
+
+
+def _interval_note(record: Record) -> str:
+    kind = record["ci_kind"] or "none, one group cannot be resampled"
+    return f"intervals: {kind}; seeds: {record['n_seeds']}"
 
 
 def _underlining(collection: Collection, records: list[Record]) -> list[str]:

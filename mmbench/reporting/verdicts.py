@@ -21,7 +21,7 @@ from mmbench.evaluation.significance import (
     superiority,
     wilcoxon,
 )
-from mmbench.reporting.comparison import Comparison, Record
+from mmbench.reporting.comparison import Comparison, Record, untested
 
 ALPHA = 0.05
 MARGIN = 0.01
@@ -33,19 +33,30 @@ def judge(family: Sequence[Comparison], info: dict[str, Any], reference: str | N
     """p, Holm's adjustment over all methods and concepts of the run, the verdict that follows it, and the difference
     that such a comparison detects with 80 % power.
 
-    Generated data gets no verdict: it says nothing about any method.
+    Generated data gets no verdict, for it says nothing about any method; and where the proposed one takes part, no test
+    either.
     """
-    primary = info["protocol"]["primary_metric"]
-    p_values = [p_value(compared.difference) for compared in family]
-    for compared, raw, adjusted in zip(family, p_values, holm(p_values), strict=True):
-        record, spread = compared.record, compared.difference
-        record["p_raw"], record["p_holm"] = raw, adjusted
+    primary, proposed = info["protocol"]["primary_metric"], info["task"]["proposed"]
+    for compared in family:
+        record = compared.record
         record["family"] = f"{len(family)} comparisons with {reference} on {primary}"
-        record["mde"] = minimum_detectable_effect(float(spread.std(ddof=1)), len(family))
+        record["mde"] = minimum_detectable_effect(float(compared.difference.std(ddof=1)), len(family))
+        if info["task"]["generated"] and proposed in (_unmarked(compared.row.method), _unmarked(reference)):
+            record["tests"] = [untested(record, "generated data").as_dict()]
+    tested = [compared for compared in family if not compared.record["tests"]]
+    p_values = [p_value(compared.difference) for compared in tested]
+    for compared, raw, adjusted in zip(tested, p_values, holm(p_values), strict=True):
+        record = compared.record
+        record["p_raw"], record["p_holm"] = raw, adjusted
         tests = _tests(compared, primary, margin, info["task"]["group"])
         record["tests"] = [test.as_dict() for test in tests]
         if not info["task"]["generated"]:
             record["verdict"] = _verdict(record, reference, tests[1], primary, margin)
+
+
+def _unmarked(method: str | None) -> str:
+    """A method's name without the mark of the run that it was merged in from."""
+    return (method or "").partition("@")[0]
 
 
 def _tests(compared: Comparison, primary: str, margin: float, group: str) -> list[Test]:

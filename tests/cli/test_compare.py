@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 
 import pytest
@@ -65,7 +67,12 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(runs, tmp_path):
     mmbench("run", "digits", "--method", "majority", "--split-seed", "1", *QUICK)
     other = max((tmp_path / "results" / "runs").iterdir(), key=lambda p: p.stat().st_mtime).name
     refused = mmbench("compare", first, other, "--reference", "majority")
-    assert (refused.code, "trained or tested on other rows" in refused.complaint) == (3, True)
+    assert (refused.code, "its split seed is 1, not 0" in refused.complaint) == (3, True)
+    mixed = mmbench("compare", first, other, "--reference", "majority", "--allow-mixed")
+    assert mixed.code == 0
+    row = next(line for line in mixed.out.splitlines() if line.startswith(f"majority@{other[-8:]}"))
+    assert row.endswith("not tested: other rows than the reference")
+    assert f"WARNING: {other}: split seed is 1, not 0" in mixed.out
     info = tmp_path / "results" / "runs" / second / "run.json"
     info.write_text(info.read_text().replace('"metric_version": 1', '"metric_version": 0'))
     refused = mmbench("compare", first, second, "--reference", "majority")
@@ -74,6 +81,23 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(runs, tmp_path):
     mixed = mmbench("compare", first, second, "--reference", "majority", "--allow-mixed")
     assert mixed.code == 0
     assert "WARNING:" in mixed.out and "metric version is 0, not 1" in mixed.out
+
+
+def test_every_test_and_every_record_can_be_had(runs):
+    mmbench, (first, _) = runs
+    told = mmbench("compare", first, "--reference", "majority", "--tests").out
+    tests = told[told.index("digit · tests of macro_f1 against majority") : told.index("parity · tests of")]
+    assert re.search(r"concat\+equal +paired t .* 2 +seed +needs 10 seeds, has 2", tests)
+    assert re.search(r"concat\+equal +bootstrap .* 95 % \[.*\] .* 359 +image +–", tests)
+    assert "paired t: null: equal in expectation over seeds, on this test set" in tests
+    records = json.loads(mmbench("compare", first, "--reference", "majority", "--format", "json").out)
+    (record,) = (
+        r
+        for r in records
+        if (r["method"], r["concept"], r["metric"], r["label"]) == ("concat+equal", "digit", "macro_f1", "")
+    )
+    assert record["reference"] == "majority"
+    assert record["p_holm"] == pytest.approx(3 * record["p_raw"])
 
 
 def test_mistakes_are_one_line(runs):

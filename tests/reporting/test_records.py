@@ -17,7 +17,7 @@ from mmbench.evaluation.predictions import write_predictions
 from mmbench.reporting import spreads
 from mmbench.reporting.records import Question, make_records
 from mmbench.reporting.render import render
-from mmbench.reporting.tables import make_tables
+from mmbench.reporting.tables import comparison_tables, make_tables
 from mmbench.running.store import Cell, RunFolder
 
 N, K = 120, 3
@@ -241,6 +241,20 @@ def test_generated_data_gets_no_verdict_in_any_form(run):
         assert "better than" not in text
 
 
+def test_generated_data_test_nothing_about_the_proposed_model(run):
+    run.write_info(run_info(generated=True))
+    against_it = make_records(run)
+    for record in against_it.records:
+        assert record["p_raw"] is record["p_holm"] is record["verdict"] is None
+    (test,) = one(against_it, "good+equal")["tests"]
+    assert (test["p"], test["reason"]) == (None, "generated data")
+    assert one(against_it, "good+equal")["mde"] > 0
+    others = make_records(run, Question(reference="good+equal"))
+    assert one(others, "ours+dmtl")["p_raw"] is None
+    raw, adjusted = (one(others, "poor+equal")[key] for key in ("p_raw", "p_holm"))
+    assert 0 < raw < adjusted == pytest.approx(2 * raw)  # two concepts, and one method of three
+
+
 def test_identical_methods_tie(add, few):
     for method in ("ours+dmtl", "twin+equal"):
         for seed in range(5):
@@ -381,6 +395,21 @@ def test_methods_with_other_seeds_are_shown_but_not_compared(add, few):
     assert "not ranked: good+equal" in text
     assert "crossed bootstrap over seeds and groups (seeds by Student's t), 400 resamples; seeds: 5 (ours+dmtl)" in text
     assert "conditional on these seeds, 400 resamples; seeds: 2 (good+equal)" in text
+
+
+def test_a_row_that_is_no_pair_says_why(add, few):
+    for seed in range(5):
+        folder = add("ours+dmtl", seed, scores_of(0.8, seed))
+    add("good+equal", 0, scores_of(0.795, 0))
+    folder.write_info(run_info())
+    found = make_records(folder)
+    (test,) = one(found, "good+equal")["tests"]
+    assert (test["p"], test["reason"]) == (None, "other seeds than the reference")
+    assert one(found, "good+equal", "map")["tests"] == one(found, "ours+dmtl")["tests"] == []
+    table = comparison_tables(found)[0]
+    assert [row[-1].text for row in table.rows if row[0].text == "good+equal"] == [
+        "not tested: other seeds than the reference"
+    ]
 
 
 def test_other_test_rows_are_not_comparable(add, few):

@@ -115,7 +115,7 @@ def test_rare_labels_are_counted_by_group_and_named():
     predictions = row("a", 1, 0.8).cells[0][0]
     line = roughness(predictions, "tweet")
     for label, k in (("x", 0), ("y", 1), ("z", 2)):
-        assert f"{label} {len(np.unique(GROUPS[k == TRUTH]))}" in line
+        assert f"{label} ({len(np.unique(GROUPS[k == TRUTH]))})" in line
     assert "fewer than 50 tweets" in line
     often = Predictions(CONCEPT, np.arange(300).astype(str), np.arange(300).astype(str), np.full((300, K), 1 / K),
                         np.eye(K, dtype=bool)[np.arange(300) % K])  # fmt: skip

@@ -26,18 +26,15 @@ def record(method="good+equal", metric="macro_f1", **changes) -> dict:
         "n_train": 1000, "n_test": 2000, "n_groups": 1500, "delta": None, "delta_low": None, "delta_high": None,
         "mde": None, "parameters": 12345, "train_seconds": 1.25, "energy_wh": 0.5, "energy_source": "rapl",
         "encoders": "text=tfidf-svd", "tests": [], "verdict": None, "labels": "union", "split": "official",
-        "family": "3 comparisons with ours+dmtl on macro_f1",
+        "family": "3 comparisons with ours+dmtl on macro_f1", "overrides": [], "p_raw": None, "p_holm": None,
     } | changes  # fmt: skip
 
 
-def collection(
-    records, *, best=(), failures=(), generated=False, warning="", overrides=(), shared=None, ranked=None
-) -> Collection:
+def collection(records, *, best=(), failures=(), generated=False, warning="", shared=None, ranked=None) -> Collection:
     info = {
         "task": {"title": "Toy", "group": "tweet", "generated": generated},
         "protocol": {"name": "plain", "primary_metric": "macro_f1", "split": "official", "warning": warning},
         "problems": [{"name": "joint", "concepts": {"sort": {"n_test": 2000, "shared_with_train": shared or {}}}}],
-        "overrides": list(overrides),
     }
     methods = [r["method"] for r in records]
     return Collection(
@@ -87,7 +84,7 @@ def test_an_estimate_of_energy_bears_a_tilde_and_its_source_is_named():
 @pytest.mark.parametrize("form", ["table", "markdown", "latex"])
 def test_every_note_reaches_every_form(form):
     made = collection(
-        both(mde=0.021), generated=True, warning="row-level split", overrides=["epochs 3"], failures=["oom: cell 7"]
+        both(mde=0.021, overrides=["epochs 3"]), generated=True, warning="row-level split", failures=["oom: cell 7"]
     )
     text = " ".join(render(made, form, ("map",)).split())
     for note in ("GENERATED DATA", "row-level split", "epochs 3", "oom: cell 7", "0.021", "1,500 groups", "2,000"):
