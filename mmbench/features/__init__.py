@@ -132,7 +132,7 @@ TABLE = {
         "a sequence of 128 log-mel bands of a tone made from speed, acceleration and turn rate: no recording",
         "motion",
         ("torch", "scipy", "numpy"),
-        parameters={"noise": (Annotated[float, Field(ge=0, le=1)], 0.05)},
+        parameters={"noise": (Annotated[float, Field(ge=0, le=1)], 0.05), "average": (Positive, 1)},
     ),
 }
 ENCODERS: dict[str, tuple[tuple[str, ...], str]] = {n: (e.kinds, e.summary) for n, e in TABLE.items()}
