@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmbench.config import Training
 
 ConceptKind = Literal["exclusive", "multilabel"]
-InputKind = Literal["text", "image", "audio", "video", "vector", "sequence"]
+InputKind = Literal["text", "image", "audio", "video", "vector", "sequence", "motion"]
 SPLITS = ("train", "val", "test")
 
 
@@ -62,7 +62,9 @@ class Option:
 class Protocol:
     """A named, citable way to evaluate a task.
 
-    ``defaults`` are the values of the task's options under this protocol. ``warning`` is printed with every table.
+    ``suite`` holds selectors; ``only:*`` is one for each modality in use. ``defaults`` are the values of the task's
+    options under this protocol. ``warning`` is printed with every table. ``modalities`` are those in use unless
+    ``--modalities`` says otherwise; none means all of the task's.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Protocol:
     primary_metric: str = "macro_f1"
     defaults: Mapping[str, str] = field(default_factory=dict)
     warning: str = ""
+    modalities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,9 @@ class Dataset:
 
     Attributes:
         ids, groups: shape (n,), str; the sample id, and the unit that must not be split or resampled apart.
-        inputs: by modality, n values: ``str`` (text), ``Path`` or ``None`` when missing (files), a float
-            array (n, d) whose all-NaN rows are missing (vector), or a float array (n, T, d) where a step whose
+        inputs: by modality, n values: ``str`` (text, :class:`mmbench.streams.TimedText` where words have
+            times), ``Path`` or ``None`` when missing (files), :class:`mmbench.streams.Motion` or ``None`` (motion), a
+            float array (n, d) whose all-NaN rows are missing (vector), or a float array (n, T, d) where a step whose
             features are all NaN is not there (sequence; a row without a step is missing).
         targets: by concept, int64: exclusive (n,) class index, multi-label (n, K) of 0/1; -1 where unlabelled
             (a multi-label row is -1 as a whole).

@@ -199,11 +199,17 @@ def select(
 ) -> tuple[list[Method], list[str]]:
     """The methods that ``--method`` means, in order and without repeats, and a line for each one left out.
 
-    ``all`` is the protocol's suite; a glob ranges over the product of fusions and strategies and the suite. What
-    cannot run with these modalities is left out of those with a line, and is a UsageError where it was named.
+    ``all`` is the protocol's suite, in which ``only:*`` is one selector for each modality; a glob
+    ranges over the product of fusions and strategies and the suite. What cannot run with these modalities is left out
+    of those with a line, and is a UsageError where it was named.
     """
     methods: dict[str, Method] = {}
     skipped: list[str] = []
+    suite = [
+        selector.removesuffix("*") + modality if modality else selector
+        for selector in suite
+        for modality in (modalities if selector.endswith(":*") else ("",))
+    ]
     for item in filter(None, (part.strip() for part in text.split(","))):
         pattern = any(c in item for c in "*?[")
         named = not pattern and item != "all"

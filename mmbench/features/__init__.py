@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Positive = Annotated[int, Field(ge=1)]
+Vocabulary = Annotated[int, Field(ge=256)]  # a byte-level one has every byte
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Encoder:
 
 
 Pool = Literal["auto", "mean", "cls", "max", "pooler"]
+OF_VIDEOS: dict[str, tuple[Any, Any]] = {"frames": (Literal["mean", "steps"], "mean")}
 TABLE = {
     "tfidf-svd": Encoder(
         ("text",),
@@ -116,21 +118,37 @@ TABLE = {
         ("torch", "pillow", "numpy"),
         named="file",
     ),
+    "bpe": Encoder(
+        ("text",),
+        "a sequence of byte-level BPE tokens, with the times of a timed text; fitted on train",
+        "bpe",
+        ("tokenizers", "scikit-learn", "scipy", "numpy"),
+        fitted=True,
+        parameters={"vocabulary": (Vocabulary, 2000), "dim": (Positive, 64), "max_length": (Positive, 64)},
+    ),
     "logmel": Encoder(("audio",), "mean and deviation of 128 log-mel bands", "audio", ("torch", "scipy", "numpy")),
+    "synthetic-motion": Encoder(
+        ("motion",),
+        "a sequence of 128 log-mel bands of a tone made from speed, acceleration and turn rate: no recording",
+        "motion",
+        ("torch", "scipy", "numpy"),
+        parameters={"noise": (Annotated[float, Field(ge=0, le=1)], 0.05), "average": (Positive, 1)},
+    ),
 }
 ENCODERS: dict[str, tuple[tuple[str, ...], str]] = {n: (e.kinds, e.summary) for n, e in TABLE.items()}
 
 
 @dataclass(frozen=True)
 class Selector:
-    """A parsed selector."""
+    """A parsed selector for modalities of one kind."""
 
     name: str
     checkpoint: str
     parameters: dict[str, Any]
+    kind: InputKind
 
     def __str__(self) -> str:
-        defaults = TABLE[self.name].parameters
+        defaults = parameters_of(self.name, self.kind)
         shown = [f"{k}={v}" for k, v in self.parameters.items() if v != defaults[k][1]]
         return ":".join([self.name, *([self.checkpoint] if self.checkpoint else []), *shown])
 
@@ -153,18 +171,24 @@ def parse(selector: str, kind: InputKind) -> Selector:
         if not rest or not rest[0] or "=" in rest[0]:
             raise UsageError(f"encoder '{selector}' needs a checkpoint: {name}:<{encoder.named}>")
         checkpoint = rest.pop(0)
+    parameters = parameters_of(name, kind)
     given: dict[str, Any] = {}
     for part in rest:
         key, equals, value = part.partition("=")
-        if key not in encoder.parameters:
-            raise unknown(f"parameter of encoder {name}", key, encoder.parameters)
+        if key not in parameters:
+            raise unknown(f"parameter of encoder {name}", key, parameters)
         if not equals or key in given:
             raise UsageError(f"encoder '{selector}': give {key} once, as {key}=<value>")
         try:
-            given[key] = TypeAdapter(encoder.parameters[key][0]).validate_python(value)
+            given[key] = TypeAdapter(parameters[key][0]).validate_python(value)
         except ValidationError as error:
             raise UsageError(f"encoder {name}: {key} was given '{value}': {error.errors()[0]['msg']}") from None
-    return Selector(name, checkpoint, {k: given.get(k, default) for k, (_, default) in encoder.parameters.items()})
+    return Selector(name, checkpoint, {k: given.get(k, default) for k, (_, default) in parameters.items()}, kind)
+
+
+def parameters_of(name: str, kind: InputKind) -> dict[str, tuple[Any, Any]]:
+    """By name the type and the default of an encoder's parameters for modalities of this kind."""
+    return _encoder(name).parameters | (OF_VIDEOS if kind == "video" else {})
 
 
 def _encoder(name: str) -> Encoder:
@@ -199,7 +223,7 @@ def _identity(chosen: Selector, kind: InputKind) -> list[str]:
     parts = [chosen.name, kind, str(_module(encoder).VERSION), *(f"{k}={v}" for k, v in chosen.parameters.items())]
     if hasattr(_module(encoder), "weights_digest"):
         parts.append(_module(encoder).weights_digest(chosen.checkpoint))
-    if kind == "audio":
+    if kind in ("audio", "motion"):
         from mmbench.features.audio import front_end
 
         parts.append(front_end())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mmbench.features import Encoded
 from mmbench.features.cache import cached_rows
+from mmbench.features.steps import pad
 from mmbench.hashing import digest
 
 
@@ -26,10 +27,10 @@ def encode_files(
         values: n paths, None where the file is missing.
         cache: the cache folder.
         key: hex digest of the encoder and all its vectors depend on but the file.
-        encode_bytes: what a file holds to a float32 vector (d,); raises UnreadableError.
+        encode_bytes: what a file holds to a float32 vector (d,) or to steps (T, d); raises UnreadableError.
 
     Returns:
-        (n, d); (n, 1) where no file at all can be read.
+        (n, d), or (n, T, d) with steps; (n, 1) where no file at all can be read.
     """
     bad: dict[int, str] = {}
     content_of: dict[int, str] = {}
@@ -57,10 +58,12 @@ def encode_files(
                 unreadable[content] = (error.strerror or type(error).__name__).lower()
 
     vectors = cached_rows(cache, key, list(file_of), encode_missing)
+    bad |= {row: unreadable[content] for row, content in content_of.items() if content not in vectors}
+    if next(iter(vectors.values()), np.empty(0)).ndim == 2:
+        padded, steps = pad([vectors.get(content_of.get(row, "")) for row in range(len(values))])
+        return Encoded(padded, bad, steps)
     encoded = np.zeros((len(values), len(next(iter(vectors.values()), [0]))), dtype=np.float32)
     for row, content in content_of.items():
         if content in vectors:
             encoded[row] = vectors[content]
-        else:
-            bad[row] = unreadable[content]
     return Encoded(encoded, bad)

@@ -7,7 +7,7 @@ Pooling by architecture, unless ``pool`` says otherwise:
 - other text models, BERT among them: the mean over tokens, since the [CLS] vector of a model that was never fine-tuned
   for sentences carries little of them (Reimers & Gurevych, EMNLP 2019, table 1: mean STS correlation 29 against 55);
 - images: the vector of the class token (ViT), the pooled map of a convolutional network (ResNet), else the mean;
-- videos: the mean over 30 frames, each as an image;
+- videos: 30 frames, each as an image, their mean or, with ``frames=steps``, their sequence;
 - audio: the mean over time (wav2vec2, HuBERT, WavLM), or over the two class tokens (AST's own pooling).
 
 Texts go in batches of the same number of tokens, the last one filled up with its own texts, images one by one: no
@@ -52,8 +52,9 @@ def encode(
     max_length: int,
     max_seconds: int,
     batch_size: int,
+    frames: str = "mean",
 ) -> Encoded:
-    """Texts, or paths of images or recordings, to (n, d); None, and a text without a token, becomes zeros.
+    """Texts or paths of files to (n, d), of videos (n, 30, d) with ``frames=steps``; None, and no token, becomes zeros.
 
     Raises:
         UsageError: a checkpoint that is not there, cannot be loaded safely or has no such pooling.
@@ -74,7 +75,7 @@ def encode(
             )[0].numpy()
             return vector
 
-        return encode_files(values, cache, key, reader(kind, encode_image))
+        return encode_files(values, cache, key, reader(kind, encode_image, frames))
     if kind == "audio":
         listen = lru_cache(maxsize=1)(lambda: _listener(checkpoint, folder, pool, max_seconds))
         return encode_files(values, cache, key, lambda data: listen()(data))

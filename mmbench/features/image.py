@@ -27,19 +27,21 @@ SIDE = 96
 LARGEST_PIXELS = 100_000_000
 
 
-def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str], kind: str) -> Encoded:
-    """Paths to (n, 428), videos by the mean over frames; None becomes zeros, and what cannot be read is told by row."""
-    return encode_files(values, cache, digest(identity), reader(kind, describe))
+def encode(
+    values: Sequence[Path | None], *, cache: Path, identity: list[str], kind: str, frames: str = "mean"
+) -> Encoded:
+    """Paths to (n, 428), of videos (n, 30, 428) with ``frames=steps``; None becomes zeros, bad files are told."""
+    return encode_files(values, cache, digest(identity), reader(kind, describe, frames))
 
 
 def reader(
-    kind: str, encode_image: Callable[[Image.Image], NDArray[np.float32]]
+    kind: str, encode_image: Callable[[Image.Image], NDArray[np.float32]], frames: str = "mean"
 ) -> Callable[[bytes], NDArray[np.float32]]:
-    """From an encoder of pictures to one of what a file holds, an image or a video."""
+    """From an encoder of pictures to one of what a file holds: an image, or a video as its mean or its steps."""
     if kind == "video":
-        from mmbench.features.video import mean_over_frames
+        from mmbench.features.video import over_frames
 
-        return mean_over_frames(encode_image)
+        return over_frames(encode_image, mean=frames == "mean")
     return lambda data: encode_image(open_image(data))
 
 

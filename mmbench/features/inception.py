@@ -31,8 +31,16 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 Size = int | tuple[int, int]
 
 
-def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str], checkpoint: str, kind: str) -> Encoded:
-    """Paths to (n, 2048), videos by the mean over frames; None becomes zeros, and what cannot be read is told by row.
+def encode(
+    values: Sequence[Path | None],
+    *,
+    cache: Path,
+    identity: list[str],
+    checkpoint: str,
+    kind: str,
+    frames: str = "mean",
+) -> Encoded:
+    """Paths to (n, 2048), of videos (n, 30, 2048) with ``frames=steps``; None becomes zeros, bad files are told.
 
     Raises:
         UsageError: no such weights file, or one that is not of this network.
@@ -44,7 +52,7 @@ def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str], c
             vector: NDArray[np.float32] = model(checkpoint)(pixels(image)[None])[0].numpy()
         return vector
 
-    return encode_files(values, cache, digest(identity), reader(kind, encode_image))
+    return encode_files(values, cache, digest(identity), reader(kind, encode_image, frames))
 
 
 def pixels(image: Image.Image) -> Tensor:

@@ -1,4 +1,4 @@
-"""Videos as the image encoders see them: frames at even distances, and the mean of what they become.
+"""Videos as the image encoders see them: frames at even distances, as a sequence of what they become or as its mean.
 
 As MR26 samples: 30 frames, 224 x 224. Decoded by PyAV, the extra ``video``.
 """
@@ -24,14 +24,14 @@ MOST_FRAMES = 200_000  # almost two hours at 30 a second
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 
 
-def mean_over_frames(
-    encode_image: Callable[[Image.Image], NDArray[np.float32]],
+def over_frames(
+    encode_image: Callable[[Image.Image], NDArray[np.float32]], mean: bool
 ) -> Callable[[bytes], NDArray[np.float32]]:
-    """From an encoder of pictures to one of videos, both to float32 (d,)."""
+    """From an encoder of pictures, to float32 (d,), to one of videos, to (30, d) or to the mean over frames (d,)."""
 
     def encode_video(data: bytes) -> NDArray[np.float32]:
-        mean: NDArray[np.float32] = np.mean([encode_image(frame) for frame in frames(data)], axis=0, dtype=np.float32)
-        return mean
+        steps = np.stack([encode_image(frame) for frame in frames(data)])
+        return steps.mean(axis=0, dtype=np.float32) if mean else steps
 
     return encode_video
 

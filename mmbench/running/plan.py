@@ -78,10 +78,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
-def _choose(kind: str, text: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """A comma list of known names, in the order of the task; None means all."""
+def _usual_modalities(task: Task, protocol: Protocol) -> tuple[str, ...]:
+    return protocol.modalities or tuple(modality.name for modality in task.modalities)
+
+
+def _choose(kind: str, text: str | None, known: tuple[str, ...], usual: tuple[str, ...]) -> tuple[str, ...]:
+    """A comma list of known names, in the order of the task; None means the usual ones."""
     if text is None:
-        return known
+        return usual
     given = [name.strip() for name in text.split(",") if name.strip()]
     for name in given:
         if name not in known:
@@ -131,7 +135,7 @@ def _overrides(task: Task, protocol: Protocol, config: RunConfig, data_options: 
         for key, value in config.options.items()
         if value != data_options[key]
     ]
-    if len(config.modalities) < len(task.modalities):
+    if config.modalities != _usual_modalities(task, protocol):
         lines.append(f"modalities={','.join(config.modalities)}")
     if config.split_seed:
         lines.append(f"split_seed={config.split_seed}")
@@ -156,7 +160,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     task: Task = registry.load(registry.get(request.task, "task").name, "task").TASK
     protocol = find_protocol(request.task, task, settings.protocol)
     options = _options(request.task, task, protocol, settings.task)
-    modalities = _choose("modality", settings.modalities, tuple(m.name for m in task.modalities))
+    names = tuple(modality.name for modality in task.modalities)
+    modalities = _choose("modality", settings.modalities, names, _usual_modalities(task, protocol))
     encoders = _encoders(task, modalities, settings.encoders)
     seeds = parse_seeds(settings.seeds or DEFAULT_SEEDS)
     asked = settings.method or "all"
@@ -171,7 +176,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
 
         dataset, line = separate(dataset, kinds, cache_folder())
         joined = (line,)
-    concepts = _choose("concept", settings.concepts, tuple(c.name for c in dataset.concepts))
+    declared = tuple(concept.name for concept in dataset.concepts)
+    concepts = _choose("concept", settings.concepts, declared, declared)
     config = RunConfig(
         task=request.task,
         protocol=protocol.name,

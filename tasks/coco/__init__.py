@@ -7,15 +7,15 @@ same layout is written and read by the same code.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench import sample_folder
+from mmbench.absent import BAD_IMAGES, MISSING_IMAGES, without_files
 from mmbench.contracts import (
-    SPLITS,
     Concept,
     DataFile,
     Dataset,
@@ -57,7 +57,7 @@ def load(request: LoadRequest) -> Dataset:
         UsageError: a folder or file that does not fit; images that are missing under ``missing_images=error``.
     """
     home = sample.ensure(request.scratch) if request.root is None else request.root
-    version = sample.version_of(home)
+    version = sample_folder.version_of(home)
     categories, parts = read_parts(home)
     rows = [(part.name, row, part) for part in parts.values() for row in range(len(part.files))]
     ids = np.array([f"{name}/{part.files[row]}" for name, row, part in rows])
@@ -68,7 +68,8 @@ def load(request: LoadRequest) -> Dataset:
         target[row, [place[name] for name in names]] = 1
     texts, leak = _texts([part.captions[row] for _, row, part in rows], labels, categories, request.options)
     split, note = _split(parts, ids, target, request.split_seed)
-    problem, lines = Problem("joint", (CONCEPT,), split), [note, leak]
+    problems: tuple[Problem, ...] = (Problem("joint", (CONCEPT,), split),)
+    lines = [note, leak]
     inputs: dict[str, Any] = {}
     described: list[str | NDArray[np.generic]] = ["\n".join(ids.tolist()), "\n".join(categories), target]
     if "text" in request.modalities:
@@ -79,7 +80,14 @@ def load(request: LoadRequest) -> Dataset:
     if "image" in request.modalities:
         paths, sizes = _images(home, ids)
         inputs["image"] = paths
-        problem, more = _without_images(problem, sizes > 0, request.options["missing_images"], home, ids)
+
+        def refuse(reason: str, row: int) -> UsageError:
+            return UsageError(
+                f"{reason} below {home} (first: {ids[row]}): unpack train2017.zip and val2017.zip, "
+                f"or choose --missing-images drop or mask, or --modalities text"
+            )
+
+        problems, more = without_files(problems, sizes > 0, request.options["missing_images"], "image", refuse)
         lines += more
         if version is None:
             described.append(sizes)
@@ -91,7 +99,7 @@ def load(request: LoadRequest) -> Dataset:
         inputs=inputs,
         concepts=(Concept(CONCEPT, categories, "multilabel"),),
         targets={CONCEPT: target},
-        problems=(problem,),
+        problems=problems,
         fingerprint=digest(described),
         title=_title(parts, version),
         generated=version is not None,
@@ -149,25 +157,6 @@ def _images(home: Path, ids: NDArray[np.str_]) -> tuple[list[Path | None], NDArr
     return paths, sizes
 
 
-def _without_images(
-    problem: Problem, present: NDArray[np.bool_], policy: str, home: Path, ids: NDArray[np.str_]
-) -> tuple[Problem, list[str]]:
-    """The problem under a policy for missing images, and a note where there are any."""
-    if present.all():
-        return problem, []
-    count = f"{(~present).sum():,} of {len(present):,} images are not there"
-    if policy == "mask":
-        return problem, [f"{count}: they are masked"]
-    choose = "unpack train2017.zip and val2017.zip, or choose --missing-images drop or mask, or --modalities text"
-    if policy == "error":
-        raise UsageError(f"{count} below {home} (first: {ids[present.argmin()]}): {choose}")
-    kept = replace(problem, split=np.where(present, problem.split, ""))
-    for part in SPLITS:
-        if not (kept.split == part).any():
-            raise UsageError(f"{count} below {home}: with --missing-images drop there are no {part} rows; {choose}")
-    return kept, [f"{count}: they are dropped from every split"]
-
-
 ANNOTATIONS_MD5 = "f4bbac642086de4f52a3fdda2de5fa2c"
 SITE = "http://images.cocodataset.org"
 FILES = tuple(
@@ -218,8 +207,8 @@ TASK = Task(
     options=(
         Option("captions", "first", ("first", "joined"), "the first caption of an image, or all of them joined"),
         Option("caption_leak", "keep", ("keep", "mask"), "captions as they are, or with every category's name masked"),
-        Option("missing_images", "error", ("drop", "mask", "error"), "what to do with rows whose image is not there"),
-        Option("bad_images", "error", ("drop", "error"), "what to do with images that cannot be read"),
+        MISSING_IMAGES,
+        BAD_IMAGES,
     ),
     embedded="sample",
     recognises=lambda root: bool(parts_of(root)),

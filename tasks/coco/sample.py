@@ -1,26 +1,21 @@
 """The generated sample of COCO: small pictures of coloured shapes with captions, in the official layout.
 
 An object is told by the picture (drawn), by the caption (said), or by both, and half of what is said is said by name.
-Everything is drawn from one seed; ``sample.json`` is written last, and by it a folder is known as generated.
+Everything is drawn from one seed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmbench.errors import UsageError
+from mmbench import sample_folder
 
 VERSION = 1
-MARKER = "sample.json"
 SIDE = 64
 SIZES = {"train2017": 700, "val2017": 300}
 CAPTIONS = 2
@@ -39,75 +34,14 @@ TOLD = {"both": (0.7, 0.7), "image": (0.95, 0.0), "text": (0.0, 0.95)}  # chance
 
 
 def ensure(scratch: Path) -> Path:
-    """The folder of the sample below ``scratch``: written where it is not there whole, else used as it is.
-
-    Raises:
-        UsageError: ``scratch`` cannot be written.
-    """
-    home = scratch / f"coco-sample-v{VERSION}"
-    if is_whole(home):
-        return home
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=scratch))
-        try:
-            generate(made)
-            if home.exists():
-                with suppress(FileNotFoundError):  # another process took it away first
-                    home.rename(made / "damaged")
-                    shutil.rmtree(made / "damaged")
-            try:
-                made.rename(home)
-            except OSError:  # another process was first
-                if not is_whole(home):
-                    raise
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-    except OSError as error:
-        raise UsageError(
-            f"the sample cannot be written to {scratch}: {error.strerror}; free space or choose another folder"
-        ) from None
-    return home
+    """The folder of the sample below ``scratch``, written where it is not there whole."""
+    return sample_folder.ensure(scratch, "coco", VERSION, generate)
 
 
-def is_whole(home: Path) -> bool:
-    """Whether a folder holds this version of the sample, with every text as written and every picture of its size."""
-    try:
-        record = json.loads((home / MARKER).read_bytes())
-        return bool(
-            record["version"] == VERSION
-            and all((home / name).stat().st_size == size for name, size in record["images"].items())
-            and all(_sha256(home / name) == expected for name, expected in record["texts"].items())
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def version_of(home: Path) -> int | None:
-    """The generator's version where a folder holds a generated sample, else None.
-
-    Raises:
-        UsageError: a marker that cannot be read.
-    """
-    path = home / MARKER
-    if not path.exists():
-        return None
-    try:
-        return int(json.loads(path.read_bytes())["version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(
-            f"{path} is damaged: it marks a generated sample; delete {home} and generate it again"
-        ) from None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def generate(root: Path) -> None:
-    """Write the sample below an empty folder: the same labels, captions and pictures every time."""
+def generate(root: Path) -> list[str]:
+    """Write the sample below an empty folder, the same labels, captions and pictures every time; names the pictures."""
     (root / "annotations").mkdir()
-    images: dict[str, int] = {}
+    images: list[str] = []
     for part, n in SIZES.items():
         (root / part).mkdir()
         rng = np.random.default_rng([VERSION, n])
@@ -119,7 +53,7 @@ def generate(root: Path) -> None:
             name = f"{number + 1:012d}.jpg"
             picture, captions = _picture(rng, held), [_caption(rng, held) for _ in range(CAPTIONS)]
             picture.save(root / part / name, quality=90)
-            images[f"{part}/{name}"] = (root / part / name).stat().st_size
+            images.append(f"{part}/{name}")
             files.append({"id": number + 1, "file_name": name, "width": SIDE, "height": SIDE})
             for place in np.flatnonzero(held).tolist():
                 marks.append({"id": len(marks) + 1, "image_id": number + 1, "category_id": place + 1, "iscrowd": 0})
@@ -132,8 +66,7 @@ def generate(root: Path) -> None:
         }
         for kind, content in contents.items():
             (root / "annotations" / f"{kind}_{part}.json").write_text(json.dumps(content))
-    texts = {f"annotations/{path.name}": _sha256(path) for path in sorted((root / "annotations").iterdir())}
-    (root / MARKER).write_text(json.dumps({"generated": True, "version": VERSION, "images": images, "texts": texts}))
+    return images
 
 
 def _caption(rng: np.random.Generator, held: np.ndarray[Any, np.dtype[np.bool_]]) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.contracts import SPLITS, Concept, DataFile, Dataset, LoadRequest, Modality, Option, Problem, Task
+from mmbench import sample_folder
+from mmbench.absent import BAD_IMAGES, MISSING_IMAGES, without_files
+from mmbench.contracts import Concept, DataFile, Dataset, LoadRequest, Modality, Option, Task
 from mmbench.errors import UsageError
 from mmbench.hashing import digest
 
@@ -47,7 +48,7 @@ def load(request: LoadRequest) -> Dataset:
     protocol, options = request.protocol.name, request.options
     check_options(protocol, options["labels"], options["split"])
     home = sample.ensure(request.scratch) if request.root is None else find_home(request.root)
-    version = sample.version_of(home)
+    version = sample_folder.version_of(home)
     annotations = read_annotations(home)
     concepts, targets, problems = pose(
         home, annotations, protocol, options["labels"], options["split"], request.split_seed
@@ -62,7 +63,14 @@ def load(request: LoadRequest) -> Dataset:
     if "image" in request.modalities:
         sizes = image_sizes(home, annotations)
         inputs["image"] = [home / path if size else None for path, size in zip(annotations.image, sizes, strict=True)]
-        problems, lines = _without_images(problems, sizes > 0, options["missing_images"], home, annotations)
+
+        def refuse(reason: str, row: int) -> UsageError:
+            return UsageError(
+                f"{reason} below {home} (first: {annotations.image[row]}): unpack data_image/ whole, "
+                f"or choose --missing-images drop or mask, or --modalities text"
+            )
+
+        problems, lines = without_files(problems, sizes > 0, options["missing_images"], "image", refuse)
         if version is None:
             parts.append(sizes)
     if version is not None:
@@ -118,33 +126,6 @@ def _described(
     return parts
 
 
-def _without_images(
-    problems: tuple[Problem, ...], present: NDArray[np.bool_], policy: str, home: Path, annotations: Annotations
-) -> tuple[tuple[Problem, ...], list[str]]:
-    """The problems under a policy for missing images, and a note where there are any."""
-    used = np.logical_or.reduce([problem.split != "" for problem in problems])
-    missing = used & ~present
-    if not missing.any():
-        return problems, []
-    count = f"{missing.sum():,} of {used.sum():,} rows have no image"
-    if policy == "mask":
-        return problems, [f"{count}: the image is masked there"]
-    if policy == "error":
-        raise UsageError(
-            f"{count} below {home} (first: {annotations.image[missing.argmax()]}): unpack data_image/ whole, "
-            f"or choose --missing-images drop or mask, or --modalities text"
-        )
-    kept = tuple(replace(problem, split=np.where(present, problem.split, "")) for problem in problems)
-    for problem in kept:
-        for part in SPLITS:
-            if not (problem.split == part).any():
-                raise UsageError(
-                    f"{count} below {home}: with --missing-images drop, {problem.name} has no {part} rows; "
-                    f"unpack data_image/, or choose --missing-images mask or --modalities text"
-                )
-    return kept, [f"{count}: they are dropped from every split"]
-
-
 SITE = "https://crisisnlp.qcri.org/data/crisismmd"
 FILES = (
     DataFile(
@@ -179,8 +160,8 @@ TASK = Task(
     options=(
         Option("labels", "union", MODES, "which annotation is the target: of the text, the image, either, or both"),
         Option("split", "grouped", SPLIT_CHOICES, "who is train, val and test; most protocols have one"),
-        Option("missing_images", "error", ("drop", "mask", "error"), "what to do with rows whose image is not there"),
-        Option("bad_images", "error", ("drop", "error"), "what to do with images that cannot be read"),
+        MISSING_IMAGES,
+        BAD_IMAGES,
     ),
     facts=(
         "informative holds exactly where humanitarian is not not_humanitarian, in every row, for text and for image: "

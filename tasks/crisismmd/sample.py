@@ -1,24 +1,19 @@
 """The generated sample of CrisisMMD: the official layout, written from a known law, read by the official loader.
 
-Beside the layout lie ``cues.csv``, the cues each row shows, from which the ceilings follow exactly (:mod:`law`), and
-``sample.json``, which is written last and by which a folder is known as generated wherever it is read from.
+Beside the layout lies ``cues.csv``, the cues each row shows, from which the ceilings follow exactly (:mod:`law`).
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench import sample_folder
 from mmbench.contracts import Concept
 from mmbench.errors import UsageError
 from mmbench.splits import grouped_split
@@ -31,7 +26,6 @@ from .labels import DAMAGE, HUMANITARIAN, INFORMATIVE, MERGED, merged
 from .law import SOURCES, TOPIC_SHARES, Law, damage_law, posterior, topic_law
 
 VERSION = 1
-MARKER = "sample.json"
 CUES = "cues.csv"
 CUE_COLUMNS = ("image", "text_topic", "image_topic", "text_severity", "image_severity")
 EVENTS = {"coast_storm": 420, "harbour_fire": 180, "hill_wildfire": 240, "river_flood": 360, "valley_earthquake": 300}
@@ -71,79 +65,12 @@ class Row:
 
 
 def ensure(scratch: Path) -> Path:
-    """The folder of the sample below ``scratch``: written where it is not there whole, else used as it is.
-
-    Raises:
-        UsageError: ``scratch`` cannot be written.
-    """
-    home = scratch / f"crisismmd-sample-v{VERSION}"
-    if is_whole(home):
-        return home
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f"{home.name}-", dir=scratch))
-        try:
-            generate(made)
-            if home.exists() and not is_whole(home):
-                damaged = Path(tempfile.mkdtemp(prefix=f"{home.name}-damaged-", dir=scratch))
-                with suppress(FileNotFoundError):  # another process took it away first
-                    home.rename(damaged / home.name)
-                shutil.rmtree(damaged)
-            _install(made, home)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-    except OSError as error:
-        raise UsageError(
-            f"the sample cannot be written to {scratch}: {error.strerror}; free space or choose another folder"
-        ) from None
-    return home
+    """The folder of the sample below ``scratch``, written where it is not there whole."""
+    return sample_folder.ensure(scratch, "crisismmd", VERSION, generate)
 
 
-def _install(made: Path, home: Path) -> None:
-    """Rename, or leave it where another process was first."""
-    try:
-        made.rename(home)
-    except OSError:
-        if not is_whole(home):
-            raise
-
-
-def is_whole(home: Path) -> bool:
-    """Whether a folder holds this version of the sample, with every text as written and every image of its size."""
-    try:
-        record = json.loads((home / MARKER).read_bytes())
-        return bool(
-            record["version"] == VERSION
-            and all((home / name).stat().st_size == size for name, size in record["images"].items())
-            and all(_sha256(home / name) == expected for name, expected in record["texts"].items())
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def version_of(home: Path) -> int | None:
-    """The generator's version where a folder holds a generated sample, else None.
-
-    Raises:
-        UsageError: a marker that cannot be read.
-    """
-    path = home / MARKER
-    if not path.exists():
-        return None
-    try:
-        return int(json.loads(path.read_bytes())["version"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(
-            f"{path} is damaged: it marks a generated sample; delete {home} and generate it again"
-        ) from None
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def generate(root: Path) -> None:
-    """Write the sample below an empty folder: the same texts, labels and pictures every time."""
+def generate(root: Path) -> list[str]:
+    """Write the sample below an empty folder, the same texts, labels and pictures every time; names the pictures."""
     rows = sample_rows()
     for number, row in enumerate(rows):
         path = root / row.image
@@ -157,13 +84,7 @@ def generate(root: Path) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode() + b"\n")
-    record = {
-        "generated": True,
-        "version": VERSION,
-        "images": {row.image: (root / row.image).stat().st_size for row in rows},
-        "texts": {name: _sha256(root / name) for name in texts},
-    }
-    (root / MARKER).write_text(json.dumps(record))
+    return [row.image for row in rows]
 
 
 def sample_rows() -> list[Row]:

@@ -70,6 +70,6 @@ def test_a_wrong_selector_is_one_line(selector: str, kind: str, message: str) ->
 
 
 def test_what_learns_from_train_rows_is_known() -> None:
-    assert {name for name in TABLE if is_fitted(f"{name}:x=1")} == {"tfidf-svd", "standardize"}
+    assert {name for name in TABLE if is_fitted(f"{name}:x=1")} == {"tfidf-svd", "standardize", "bpe"}
     assert set(ENCODERS) == set(TABLE)
     assert all(summary for _, summary in ENCODERS.values())

@@ -18,6 +18,7 @@ from mmbench import naming
 from mmbench.contracts import Dataset, LoadRequest
 from mmbench.errors import UsageError
 from mmbench.plugins import shipped
+from mmbench.sample_folder import is_whole
 
 COCO = shipped("tasks", "coco")
 TASK = COCO.TASK
@@ -93,11 +94,11 @@ def test_images_in_a_folder_of_their_own_and_missing_ones(tmp_path: Path) -> Non
     dataset = load(root, tmp_path)
     assert all(path.is_file() for path in dataset.inputs["image"])
     (root / "images" / "val2017" / "7.jpg").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"1 of 6 images are not there .*first: val2017/7.jpg"):
+    with pytest.raises(UsageError, match=r"1 of 6 rows have no image .*first: val2017/7.jpg"):
         load(root, tmp_path)
     masked = load(root, tmp_path, missing_images="mask")
     assert masked.inputs["image"][3] is None and masked.problems[0].split[3] == "test"
-    with pytest.raises(UsageError, match="with --missing-images drop there are no val rows"):
+    with pytest.raises(UsageError, match="with --missing-images drop, joint has no val rows"):
         load(root, tmp_path, missing_images="drop")
     assert load(root, tmp_path, modalities=("text",)).fingerprint != dataset.fingerprint
 
@@ -131,7 +132,7 @@ def test_the_sample_is_written_once_and_again_when_damaged(tmp_path: Path) -> No
     image = next((home / "val2017").iterdir())
     for damage in (image.unlink, (home / "sample.json").unlink, lambda: (home / "sample.json").write_text("[1]")):
         damage()
-        assert sample.ensure(tmp_path) == home and sample.is_whole(home)
+        assert sample.ensure(tmp_path) == home and is_whole(home, sample.VERSION)
         assert {p.name: p.read_bytes() for p in (home / "annotations").iterdir()} == written
     assert [path.name for path in tmp_path.iterdir()] == [home.name]
     image.unlink()

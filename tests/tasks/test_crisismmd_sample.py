@@ -15,6 +15,7 @@ from sklearn.metrics import f1_score
 from mmbench.contracts import Dataset, LoadRequest
 from mmbench.errors import UsageError
 from mmbench.plugins import shipped
+from mmbench.sample_folder import is_whole
 
 CRISISMMD = shipped("tasks", "crisismmd")
 TASK = CRISISMMD.TASK
@@ -187,9 +188,9 @@ def test_images_of_a_tweet_share_its_text_and_its_label() -> None:
 def test_generating_twice_writes_the_same(tmp_path: Path, small: None) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        sample.generate(tmp_path / name)
+        assert len(sample.generate(tmp_path / name)) == 60
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    assert len(files) == 60 + 2 + 15 + 2
+    assert len(files) == 60 + 2 + 15 + 1
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -210,8 +211,8 @@ def test_a_whole_sample_is_used_and_a_damaged_one_is_written_again(tmp_path: Pat
         (home / "cues.csv").unlink,
     ):
         damage()
-        assert not sample.is_whole(home)
-        assert sample.ensure(tmp_path) == home and sample.is_whole(home)
+        assert not is_whole(home, sample.VERSION)
+        assert sample.ensure(tmp_path) == home and is_whole(home, sample.VERSION)
         assert texts(home) == written
     assert [path.name for path in tmp_path.iterdir()] == [home.name]
 
@@ -219,7 +220,7 @@ def test_a_whole_sample_is_used_and_a_damaged_one_is_written_again(tmp_path: Pat
 def test_several_at_once(tmp_path: Path, small: None) -> None:
     with ThreadPoolExecutor(4) as pool:
         homes = list(pool.map(sample.ensure, [tmp_path] * 4))
-    assert len(set(homes)) == 1 and sample.is_whole(homes[0])
+    assert len(set(homes)) == 1 and is_whole(homes[0], sample.VERSION)
     assert [path.name for path in tmp_path.iterdir()] == [homes[0].name]
 
 
