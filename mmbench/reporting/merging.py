@@ -106,6 +106,8 @@ def _check_mergeable(
         for c in other_info["concepts"]
         if labels.get(c["name"], c["labels"]) != c["labels"]
     ]
+    partial = [side["protocol"]["warning"].startswith("PARTIAL") for side in (info, other_info)]
+    never += ["test set is another part of the whole"] if mixed and any(partial) else []
     _refuse(folder, other, never if allow_mixed else mixed)
     return mixed
 

@@ -25,8 +25,12 @@ Z = 1.96
 
 def read_claims(task: str, protocol: str) -> list[Claim]:
     """The published numbers of a protocol."""
-    rows = [row for path in sorted(_folder().glob("*.csv")) if path.name != "notes.csv" for row in _read(path.name)]
-    return [row for row in rows if row["task"] == task and protocol in row["protocol"].split()]
+    return [row for row in _claims_of(task) if protocol in row["protocol"].split()]
+
+
+def _claims_of(task: str) -> list[Claim]:
+    names = sorted(path.name for path in _folder().glob("*.csv") if path.name != "notes.csv")
+    return [row for name in names for row in _read(name) if row["task"] == task]
 
 
 def _folder() -> Path:
@@ -53,7 +57,11 @@ def published_tables(collection: Collection) -> list[Table]:
     claims = read_claims(task, protocol)
     concepts = dict.fromkeys(record["concept"] for record in collection.records)
     if not any(claim["concept"] in concepts for claim in claims):
-        raise NotComparableError(f"no published number is known for task {task} under protocol {protocol}")
+        elsewhere = len(_claims_of(task)) - len(claims)
+        raise NotComparableError(
+            f"no published number is known for task {task} under protocol {protocol}"
+            + f"; {elsewhere} are claimed under others or none, see docs/reproduction.md" * bool(elsewhere)
+        )
     tables = []
     for concept in concepts:
         here = [claim for claim in claims if claim["concept"] == concept]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Answers:
         unparsed: (n,) bool: given, but not readable.
         normalised: (n,) bool: a label was matched by its normal form only.
         hard: whether the answers are labels, not scores.
+        unread: the answers that are not readable, as a line shows them, by row.
     """
 
     scores: NDArray[np.float64]
@@ -46,6 +47,7 @@ class Answers:
     unparsed: NDArray[np.bool_]
     normalised: NDArray[np.bool_]
     hard: bool
+    unread: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,6 @@ def _answers_of(
         return _nothing(concept, n), [f"{concept.name} is answered by more than one field: {first(fields)}; keep one"]
     reader = _Reader(concept)
     found = _nothing(concept, n)
-    unreadable = []
     for row, place in zip(file.rows, places, strict=True):
         if place < 0 or not any(field in row for field in fields):
             continue
@@ -143,21 +144,22 @@ def _answers_of(
         found.normalised[place] = reader.normalised
         if scores is None:
             found.unparsed[place] = True
-            unreadable.append(value)
+            found.unread[place] = shown(value)
         else:
             found.scores[place] = scores
     reasons = reader.complaints()
     if not reasons and found.given.any() and found.unparsed.sum() == found.given.sum():
+        some = ", ".join(list(found.unread.values())[:3]) + ", …" * (len(found.unread) > 3)
         reasons = [
-            f"none of the {len(unreadable)} answers to {concept.name} can be read: {first(unreadable)}; "
+            f"none of the {len(found.unread)} answers to {concept.name} can be read: {some}; "
             f"expected {', '.join(concept.labels)}"
         ]
-    return Answers(found.scores, found.given, found.unparsed, found.normalised, reader.hard > 0), reasons
+    return replace(found, hard=reader.hard > 0), reasons
 
 
 def _nothing(concept: Concept, n: int) -> Answers:
     given, unparsed, normalised = (np.zeros(n, dtype=np.bool_) for _ in range(3))
-    return Answers(np.full((n, len(concept.labels)), NO_ANSWER), given, unparsed, normalised, hard=False)
+    return Answers(np.full((n, len(concept.labels)), NO_ANSWER), given, unparsed, normalised, hard=False, unread={})
 
 
 def normal(text: str) -> str:

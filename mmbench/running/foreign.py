@@ -17,7 +17,7 @@ from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import compute
 from mmbench.evaluation.predictions import labelled_rows, write_predictions
 from mmbench.plugins import METHOD_KINDS, Registry
-from mmbench.running.answer_files import AnswerFile, first, read_answer_file
+from mmbench.running.answer_files import AnswerFile, first, read_answer_file, shown
 from mmbench.running.answers import Matched, match_answers
 from mmbench.running.coverage import (
     Posed,
@@ -244,9 +244,11 @@ def _remarks(plan: Plan, file: AnswerFile, found: Matched, posed: Sequence[Posed
     for name, given in found.answers.items():
         tested = asked_rows(name, posed)
         if lost := int((given.unparsed & tested).sum()):
-            samples = (str(sample) for sample in plan.dataset.ids[given.unparsed & tested])
+            rows = np.flatnonzero(given.unparsed & tested)
+            said = [f"{shown(str(plan.dataset.ids[row]))} says {given.unread[row]}" for row in rows[:3].tolist()]
             lines.append(
-                f"{lost:,} of {tested.sum():,} answers to {name} cannot be read and count as wrong ({first(samples)})"
+                f"{lost:,} of {tested.sum():,} answers to {name} cannot be read and count as wrong: {', '.join(said)}"
+                + ", …" * (lost > 3)
             )
         if matched := int((given.normalised & tested).sum()):
             lines.append(f"{matched:,} answers to {name} were matched but for case, space, quotes or a final period")

@@ -285,7 +285,8 @@ def test_unread_answers_are_wrong_named_and_counted(mmbench, digits, tmp_path):
     write(tmp_path / "a.jsonl", digits)
     done = mmbench(*SCORE, "a.jsonl")
     assert done.code == 0, done.err
-    assert f"{len(zeros)} of 359 answers to digit cannot be read and count as wrong ('{zeros[0]}'" in done.err
+    assert f"{len(zeros)} of 359 answers to digit cannot be read and count as wrong: '{zeros[0]}' says" in done.err
+    assert f"'{zeros[2]}' says 'It may be a zero, or an O', …" in done.err
     assert f"{359 - len(zeros)} answers to digit were matched but for case" in done.err
     (run,) = runs()
     ((_, record),) = run.results()

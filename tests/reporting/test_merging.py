@@ -123,8 +123,9 @@ def test_a_difference_is_refused_and_told_where_it_is_allowed(tmp_path, changes,
              "fingerprint": "0" * 8},
             "many has the labels y, not x",
         ),
+        ({"protocol__warning": "PARTIAL: 5 of 40", "fingerprint": "0" * 8}, "test set is another part of the whole"),
     ],
-    ids=["another task", "generated data", "other labels"],
+    ids=["another task", "generated data", "other labels", "a partial test set"],
 )  # fmt: skip
 def test_some_differences_no_flag_allows(tmp_path, changes, said):
     first, second = stored(tmp_path / "toy-aaaaaaaa", "ours+dmtl"), stored(tmp_path / "toy-bbbbbbbb", **changes)
