@@ -12,8 +12,10 @@ from sklearn import metrics as sk
 from mmbench.contracts import Concept
 from mmbench.errors import UsageError
 from mmbench.evaluation.decisions import decide
-from mmbench.evaluation.metrics import METRICS, check_metrics, compute, from_ranking, per_label, rank
+from mmbench.evaluation.metrics import check_metrics, compute, from_ranking, metrics_of, per_label, rank
 from mmbench.evaluation.predictions import Predictions
+
+METRICS = metrics_of("multilabel")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 

@@ -12,13 +12,15 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 
 from mmbench.errors import NotComparableError, UsageError
-from mmbench.evaluation.metrics import METRICS
+from mmbench.evaluation.metrics import metrics_of
 from mmbench.evaluation.predictions import write_predictions
 from mmbench.reporting import spreads
 from mmbench.reporting.records import Question, make_records
 from mmbench.reporting.render import render
 from mmbench.reporting.tables import make_tables
 from mmbench.running.store import Cell, RunFolder
+
+METRICS = metrics_of("multilabel")
 
 N, K = 120, 3
 GROUPS = np.array([f"g{i // 2}" for i in range(N)], dtype=np.str_)
