@@ -82,7 +82,7 @@ def sample(n, k, kind, absent, ties, seed=0) -> Predictions:
 def test_every_metric_equals_scikit_learn(n, k, kind, absent, ties):
     p = sample(n, k, kind, absent, ties)
     found, expected = compute(p), by_scikit(p)
-    assert set(found) == set(expected) == set(METRICS)
+    assert set(expected) == set(METRICS) <= set(found)
     for name, value in expected.items():
         if value is None:
             assert found[name].value is None, name
