@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ NAME = "linear"
 KIND = "model"
 SUMMARY = "Balanced logistic regression (ridge of a score) on the cached features, C (alpha) chosen on validation"
 
+Fit: TypeAlias = LogisticRegression | Ridge | float  # a number where training has one class, or one value, only
 GRID = (0.03, 0.1, 0.3, 1.0, 3.0)
 ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -62,7 +63,7 @@ class Linear(Model):
         return {"C": chosen}
 
     def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
-        """Probabilities by concept, float64 (n, K), 0 of a class never seen in training; of a score its value (n, 1)."""
+        """Probabilities by concept, float64 (n, K), 0 of a class never seen in training; a score's value (n, 1)."""
         x = self._features(inputs)
         scores = {}
         for concept, classifiers in self.classifiers.items():
@@ -82,9 +83,6 @@ class Linear(Model):
             for classifiers in self.classifiers.values()
             for c in classifiers
         )
-
-
-Fit = LogisticRegression | Ridge | float  # a number where training has one class, or one value, only
 
 
 def _chosen(fit: Fit) -> float:
@@ -156,10 +154,8 @@ def _told(fit: Fit, x: NDArray[np.float32]) -> NDArray[np.float64]:
     """The probability of the label, or the score, in each row."""
     if isinstance(fit, float):
         return np.full(len(x), fit)
-    told: NDArray[np.float64] = (fit.predict(x) if isinstance(fit, Ridge) else fit.predict_proba(x)[:, 1]).astype(
-        np.float64
-    )
-    return told
+    told = fit.predict(x) if isinstance(fit, Ridge) else fit.predict_proba(x)[:, 1]
+    return np.asarray(told, dtype=np.float64)
 
 
 def build(*, modality: str = "all") -> Linear:

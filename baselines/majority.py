@@ -15,7 +15,7 @@ SUMMARY = "Training prevalence of every label, mean of a score: what knowing not
 
 
 class Majority(Model):
-    """Frequencies of classes (exclusive) or labels (multi-label), or the mean (score), of the labelled training rows."""
+    """Frequencies of classes (exclusive) or labels (multi-label), or the mean (score) of the labelled training rows."""
 
     deterministic = True
 

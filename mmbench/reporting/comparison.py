@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmbench.contracts import Concept
 from mmbench.errors import NotComparableError
 from mmbench.evaluation.bootstrap import FEWEST_CROSSED_SEEDS, interval
-from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, per_label
+from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, metrics_of, per_label, primary_metric
 from mmbench.evaluation.ties import letters
 from mmbench.reporting.spreads import Row, Spread, make_spreads, roughness
 from mmbench.running.store import CEILING
@@ -53,6 +53,12 @@ class Compared:
     rough: str
 
 
+def primary_of(info: dict[str, Any], concept: str) -> str:
+    """The metric that a concept of this run is compared on: the protocol's, or the one of its kind."""
+    kind = next(c["kind"] for c in info["concepts"] if c["name"] == concept)
+    return primary_metric(info["protocol"]["primary_metric"], kind)
+
+
 def _check_alike(rows: list[Row]) -> None:
     """Refuse rows that were trained, tuned or tested on other samples than the first.
 
@@ -78,7 +84,7 @@ def concept_records(
         NotComparableError: rows that were trained or tested on different samples.
     """
     _check_alike(rows)
-    primary = info["protocol"]["primary_metric"]
+    primary = primary_of(info, concept.name)
     family: list[Comparison] = []
     by_name = {row.method: row for row in rows}
     spreads = make_spreads(rows)
@@ -92,7 +98,7 @@ def concept_records(
     for row in rows:
         base = _base(info, problem, concept, row, reference)
         spread = spreads.get(row.method)
-        for metric in METRICS:
+        for metric in metrics_of(concept.kind):
             by_seed = [value[metric] for value in row.values]
             record = base | {"label": "", "metric": metric} | _summary([v.value for v in by_seed])
             record["n_labels_used"] = by_seed[0].n_labels_used
@@ -186,6 +192,8 @@ def _difference(
 
 
 def _label_records(base: Record, concept: Concept, row: Row) -> list[Record]:
+    if concept.kind == "score":
+        return []
     tables = [per_label(predictions, thresholds) for predictions, thresholds in row.cells]
     hard = any(concept.name in result.get("hard", ()) for result in row.results)
     return [

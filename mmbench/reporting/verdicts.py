@@ -31,16 +31,17 @@ RANKING_FLIPS = 199  # a ranking of all rows each
 
 def judge(family: Sequence[Comparison], info: dict[str, Any], reference: str | None, margin: float) -> None:
     """p, Holm's adjustment over all methods and concepts of the run, the verdict that follows it, and the difference
-    that such a comparison detects with 80 % power.
+    that such a comparison detects with 80 % power. Each concept is compared on its own primary metric.
 
     Generated data gets no verdict: it says nothing about any method.
     """
-    primary = info["protocol"]["primary_metric"]
+    metrics = ", ".join(dict.fromkeys(compared.record["metric"] for compared in family))
     p_values = [p_value(compared.difference) for compared in family]
     for compared, raw, adjusted in zip(family, p_values, holm(p_values), strict=True):
         record, spread = compared.record, compared.difference
+        primary = record["metric"]
         record["p_raw"], record["p_holm"] = raw, adjusted
-        record["family"] = f"{len(family)} comparisons with {reference} on {primary}"
+        record["family"] = f"{len(family)} comparisons with {reference} on {metrics}"
         record["mde"] = minimum_detectable_effect(float(spread.std(ddof=1)), len(family))
         tests = _tests(compared, primary, margin, info["task"]["group"])
         record["tests"] = [test.as_dict() for test in tests]
@@ -72,9 +73,9 @@ def _of_these_models(compared: Comparison, primary: str, group: str) -> list[Tes
     """The tests of the trained models as they are: sign flips and, where each method is one model, McNemar's."""
     mine, theirs = compared.row.cells, compared.reference.cells
     groups = np.unique(mine[0][0].groups, return_inverse=True)[1].astype(np.int64)
-    quick = METRICS[primary].needs == "decisions"
-    flips = sign_flip(mine, theirs, groups, primary, group, FLIPS if quick else RANKING_FLIPS)
-    if len(mine) > 1:
+    needs = METRICS[primary].needs
+    flips = sign_flip(mine, theirs, groups, primary, group, RANKING_FLIPS if needs == "scores" else FLIPS)
+    if len(mine) > 1 or needs == "numbers":
         return [flips]
     right = [(decide(*cell) == cell[0].truth).all(axis=1) for cell in (mine[0], theirs[0])]
     return [flips, mcnemar(right[0], right[1], groups)]
