@@ -1,31 +1,34 @@
-"""Reference row: balanced logistic regression on the cached features of one modality, or of all of them."""
+"""Reference row: balanced logistic regression on the cached features of one modality, or of all; ridge for a score."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
-from mmbench.contracts import Examples, FitContext, Inputs, Model
+from mmbench.contracts import Examples, FitContext, Inputs, Model, known
 from mmbench.training.sequences import moments
 
 NAME = "linear"
 KIND = "model"
-SUMMARY = "Balanced logistic regression on the cached features, C chosen on validation"
+SUMMARY = "Balanced logistic regression (ridge of a score) on the cached features, C (alpha) chosen on validation"
 
+Fit: TypeAlias = LogisticRegression | Ridge | float  # a number where training has one class, or one value, only
 GRID = (0.03, 0.1, 0.3, 1.0, 3.0)
+ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class Linear(Model):
-    """One classifier an exclusive concept, one a label of a multi-label concept.
+    """One classifier an exclusive concept, one a label of a multi-label concept, one ridge regression a score.
 
     Each modality is scaled by one number, so that the training rows that have it have mean squared norm 10: its
     features keep their relative scale, and no modality drowns another. C is the value of ``GRID`` with the lowest log
-    loss on validation, each class counting alike: on a few hundred rows F1 is too coarse to choose by.
+    loss on validation, each class counting alike: on a few hundred rows F1 is too coarse to choose by. A score's alpha
+    is the value of ``ALPHAS`` with the lowest mean absolute error there.
     """
 
     deterministic = True
@@ -38,25 +41,29 @@ class Linear(Model):
         return np.concatenate([_vectors(inputs, name) * self.scale[name] for name in names], axis=1)
 
     def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
-        """Fit on the labelled training rows; the history names the C chosen for each classifier."""
+        """Fit on the labelled training rows; the history names the C (or alpha) chosen for each classifier."""
         self.scale = {
             name: (10 / max(_mean_squared_norm(_vectors(train.inputs, name)[present.numpy()]), 1e-12)) ** 0.5
             for name, present in train.inputs.present.items()
         }
         x_train, x_val = self._features(train.inputs), self._features(val.inputs)
-        self.classifiers: dict[str, list[LogisticRegression | float]] = {}
+        self.classifiers: dict[str, list[Fit]] = {}
         self.columns = {concept.name: len(concept.labels) for concept in context.concepts}
         chosen = {}
         for concept in context.concepts:
             y_train, y_val = train.targets[concept.name].numpy(), val.targets[concept.name].numpy()
-            pairs = [(y_train, y_val)] if y_train.ndim == 1 else list(zip(y_train.T, y_val.T, strict=True))
-            fits = [_fit(x_train, y, x_val, v) for y, v in pairs]
+            fits: list[Fit]
+            if concept.kind == "score":
+                fits = [_fit_score(x_train, y_train, x_val, y_val)]
+            else:
+                pairs = [(y_train, y_val)] if y_train.ndim == 1 else list(zip(y_train.T, y_val.T, strict=True))
+                fits = [_fit(x_train, y, x_val, v) for y, v in pairs]
             self.classifiers[concept.name] = fits
-            chosen[concept.name] = [fit if isinstance(fit, float) else fit.C for fit in fits]
+            chosen[concept.name] = [_chosen(fit) for fit in fits]
         return {"C": chosen}
 
     def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
-        """Probabilities by concept, float64 (n, K); a class never seen in training gets 0."""
+        """Probabilities by concept, float64 (n, K), 0 of a class never seen in training; a score's value (n, 1)."""
         x = self._features(inputs)
         scores = {}
         for concept, classifiers in self.classifiers.items():
@@ -65,17 +72,21 @@ class Linear(Model):
                 if len(classifiers) == 1 and self.columns[concept] > 1:
                     _fill(scores[concept], classifier, x)
                 else:
-                    scores[concept][:, column] = _positive(classifier, x)
+                    scores[concept][:, column] = _told(classifier, x)
         return scores
 
     @property
     def n_parameters(self) -> int:
         """Coefficients and intercepts."""
         return sum(
-            1 if isinstance(c, float) else c.coef_.size + c.intercept_.size
+            1 if isinstance(c, float) else c.coef_.size + np.size(c.intercept_)
             for classifiers in self.classifiers.values()
             for c in classifiers
         )
+
+
+def _chosen(fit: Fit) -> float:
+    return fit if isinstance(fit, float) else float(fit.alpha if isinstance(fit, Ridge) else fit.C)
 
 
 def _vectors(inputs: Inputs, name: str) -> NDArray[np.float32]:
@@ -94,17 +105,34 @@ def _fit(
     x: NDArray[np.float32], y: NDArray[np.int64], x_val: NDArray[np.float32], y_val: NDArray[np.int64]
 ) -> LogisticRegression | float:
     """The classifier with the lowest balanced log loss on validation, or the only class that training has."""
-    known = y >= 0
-    classes = np.unique(y[known])
+    labelled = known(y)
+    classes = np.unique(y[labelled])
     if len(classes) < 2:
         return float(classes[0]) if len(classes) else 0.0
     judged = np.isin(y_val, classes)
     best, best_loss = None, np.inf
     for c in GRID if judged.any() else (1.0,):
-        model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000).fit(x[known], y[known])
+        model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000).fit(x[labelled], y[labelled])
         loss = _balanced_log_loss(model, x_val[judged], y_val[judged]) if judged.any() else 0.0
         if loss < best_loss:
             best, best_loss = model, loss
+    assert best is not None
+    return best
+
+
+def _fit_score(
+    x: NDArray[np.float32], y: NDArray[np.float64], x_val: NDArray[np.float32], y_val: NDArray[np.float64]
+) -> Ridge | float:
+    """The ridge regression with the lowest mean absolute error on validation, or the only value that training has."""
+    labelled, judged = known(y), known(y_val)
+    if np.ptp(y[labelled]) == 0:
+        return float(y[labelled][0])
+    best, best_error = None, np.inf
+    for alpha in ALPHAS if judged.any() else (1.0,):
+        model = Ridge(alpha=alpha).fit(x[labelled], y[labelled])
+        error = float(np.abs(model.predict(x_val[judged]) - y_val[judged]).mean()) if judged.any() else 0.0
+        if error < best_error:
+            best, best_error = model, error
     assert best is not None
     return best
 
@@ -122,11 +150,12 @@ def _fill(scores: NDArray[np.float64], classifier: LogisticRegression | float, x
         scores[:, classifier.classes_] = classifier.predict_proba(x)
 
 
-def _positive(classifier: LogisticRegression | float, x: NDArray[np.float32]) -> NDArray[np.float64]:
-    if isinstance(classifier, float):
-        return np.full(len(x), classifier)
-    positive: NDArray[np.float64] = classifier.predict_proba(x)[:, 1].astype(np.float64)
-    return positive
+def _told(fit: Fit, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The probability of the label, or the score, in each row."""
+    if isinstance(fit, float):
+        return np.full(len(x), fit)
+    told = fit.predict(x) if isinstance(fit, Ridge) else fit.predict_proba(x)[:, 1]
+    return np.asarray(told, dtype=np.float64)
 
 
 def build(*, modality: str = "all") -> Linear:

@@ -80,7 +80,8 @@ def of_texts(dataset: Dataset, name: str, values: Sequence[str | None]) -> Itera
         yield from _given_away(f"{place_of(problem, concept)} {name}", hits, concept, 0, "words")
 
     for concept in dataset.concepts:
-        yield from _named(dataset, concept, name, values)
+        if concept.kind != "score":
+            yield from _named(dataset, concept, name, values)
 
 
 def _named(dataset: Dataset, concept: Concept, name: str, texts: Sequence[str | None]) -> Iterator[Finding]:

@@ -1,8 +1,8 @@
 """What plug-ins implement and exchange: tasks, data sets, fusions, strategies and models.
 
 Arrays of a data set are NumPy arrays with one row per sample, in one order everywhere. Networks see
-:class:`Inputs` and :class:`Examples`, which hold tensors. A target of -1 means "no label": such a row is
-masked for that concept and never guessed.
+:class:`Inputs` and :class:`Examples`, which hold tensors. A target of -1, or of NaN where it is a score, means "no
+label": such a row is masked for that concept and never guessed.
 """
 
 from __future__ import annotations
@@ -20,23 +20,41 @@ if TYPE_CHECKING:
 
     from mmbench.config import Training
 
-ConceptKind = Literal["exclusive", "multilabel"]
+ConceptKind = Literal["exclusive", "multilabel", "score"]
 InputKind = Literal["text", "image", "audio", "video", "vector", "sequence", "motion"]
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Concept:
-    """A group of labels that one table reports.
+    """A group of labels that one table reports, or one number a row: a score.
 
     ``background`` names the label that means "none of it" (``not_informative``); it is left out when
-    positives are counted.
+    positives are counted. A score has one label, which says what is scored, and ``bounds``, the scale that it was rated
+    on, where it has one; predictions may leave it.
     """
 
     name: str
     labels: tuple[str, ...]
     kind: ConceptKind = "exclusive"
     background: str | None = None
+    bounds: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == "score" and len(self.labels) != 1:
+            raise ValueError(f"concept {self.name} is a score with {len(self.labels)} labels: expected one")
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Concept:
+        """The concept that :meth:`record` describes."""
+        bounds = record.get("bounds")
+        fields = {"labels": tuple(record["labels"]), "bounds": None if bounds is None else tuple(bounds)}
+        return cls(**{**record, **fields})
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready; ``bounds`` only where there are some."""
+        fields = {"name": self.name, "labels": list(self.labels), "kind": self.kind, "background": self.background}
+        return fields if self.bounds is None else fields | {"bounds": list(self.bounds)}
 
 
 @dataclass(frozen=True)
@@ -101,7 +119,7 @@ class Dataset:
             float array (n, d) whose all-NaN rows are missing (vector), or a float array (n, T, d) where a step whose
             features are all NaN is not there (sequence; a row without a step is missing).
         targets: by concept, int64: exclusive (n,) class index, multi-label (n, K) of 0/1; -1 where unlabelled
-            (a multi-label row is -1 as a whole).
+            (a multi-label row is -1 as a whole). A score is float64 (n,), NaN where unlabelled.
         fingerprint: hex digest of everything a result depends on in the data.
         title: the name printed everywhere; a generated sample says "(generated)" in it.
         notes: lines about the data that a reader of the results must know.
@@ -114,7 +132,7 @@ class Dataset:
     groups: NDArray[np.str_]
     inputs: Mapping[str, Sequence[Any] | NDArray[np.float64]]
     concepts: tuple[Concept, ...]
-    targets: Mapping[str, NDArray[np.int64]]
+    targets: Mapping[str, NDArray[Any]]
     problems: tuple[Problem, ...]
     fingerprint: str
     title: str
@@ -125,9 +143,19 @@ class Dataset:
 
     def labelled(self, concept: str) -> NDArray[np.bool_]:
         """Rows with a label for ``concept``: shape (n,), bool."""
-        target = self.targets[concept]
-        rows: NDArray[np.bool_] = (target if target.ndim == 1 else target[:, 0]) >= 0
-        return rows
+        return known(self.targets[concept])
+
+
+def known(target: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows of a target, (n,) or (n, K), have a label: bool (n,)."""
+    first = target if target.ndim == 1 else target[:, 0]
+    rows: NDArray[np.bool_] = first == first if first.dtype.kind == "f" else first >= 0  # only NaN differs from itself
+    return rows
+
+
+def unlabelled(target: NDArray[Any]) -> float:
+    """What stands in a target for "no label": NaN in a score, else -1."""
+    return float("nan") if target.dtype.kind == "f" else -1
 
 
 @dataclass(frozen=True)
@@ -239,7 +267,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs with targets, int64 by concept: (n,) or (n, K), -1 where unlabelled."""
+    """Inputs with targets by concept: int64 (n,) or (n, K), -1 where unlabelled; a score float64 (n,), NaN there."""
 
     inputs: Inputs
     targets: dict[str, torch.Tensor]
@@ -254,10 +282,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class Objective:
-    """One loss term: an exclusive concept (``label`` None) or one label of a concept.
+    """One loss term: an exclusive concept or a score (``label`` None), or one label of a concept.
 
     ``index`` is the label's column. ``n_labelled`` and ``n_positive`` count training rows; for an exclusive concept
-    the positives are the rows that are not background.
+    the positives are the rows that are not background, for a score all that are labelled.
     """
 
     concept: str
@@ -299,7 +327,8 @@ class Model(ABC):
 
     @abstractmethod
     def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
-        """Scores in [0, 1] by concept, float64 (n, K): softmax for exclusive concepts, sigmoid for multi-label ones."""
+        """Scores by concept, float64 (n, K): in [0, 1], softmax for exclusive concepts, sigmoid for multi-label ones;
+        of a score (n, 1) on its own scale."""
 
     @property
     @abstractmethod

@@ -66,8 +66,10 @@ def held_labels(dataset: Dataset, concept: Concept) -> NDArray[np.bool_]:
 
 
 def posed(dataset: Dataset) -> Iterator[tuple[Problem, Concept, NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Each problem's concepts with the labels held, (n, K), and the labelled rows, (n,)."""
+    """Each problem's concepts with the labels held, (n, K), and the labelled rows, (n,); a score holds no labels."""
     for concept in dataset.concepts:
+        if concept.kind == "score":
+            continue
         held, labelled = held_labels(dataset, concept), dataset.labelled(concept.name)
         for problem in dataset.problems:
             if concept.name in problem.concepts:

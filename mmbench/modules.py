@@ -49,7 +49,10 @@ class Fusion(nn.Module):
         """
 
     def mix(self, logits: Tensor, present: Tensor, kind: ConceptKind) -> Tensor:
-        """Join the logits of the branches, (B, branches, K) -> (B, K); one branch passes through."""
+        """Join the logits of the branches, (B, branches, K) -> (B, K); one branch passes through.
+
+        Of a score, K is 1 and what is joined are numbers on its standardised scale.
+        """
         return logits[:, 0]
 
 
@@ -73,7 +76,8 @@ class Strategy(nn.Module):
         gradients: whose gradients the Gramian is taken of: ``"none"`` (it is not computed), ``"features"`` (Z, the
             trunk's output over the whole batch), ``"trunk"`` (W, the weight of the last shared layer) or ``"heads"``.
         separate: True trains one network an objective.
-        focus: the exponent beta of the focal factor (1 - p)^beta in every objective; 0 is plain cross-entropy.
+        focus: the exponent beta of the focal factor (1 - p)^beta in every objective but a score's; 0 is plain
+            cross-entropy.
 
     Parameters of a strategy are trained with the network's optimiser.
     """

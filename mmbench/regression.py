@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class Place:
 class Side:
     """A method's cells of one concept in one run: predictions and the metric's values, a seed each, on the same rows.
 
-    The predictions hold what the metric needs and no more: decisions as 0 and 1, or ranks.
+    The predictions hold what the metric needs and no more: decisions as 0 and 1, ranks, or a score's numbers.
     """
 
     seeds: tuple[int, ...]
@@ -116,12 +116,13 @@ class Gate:
         return 3 if self.unmeasured else 0
 
 
-def reduce(predictions: Predictions, decided: NDArray[np.bool_], metric: str) -> Predictions:
+def reduce(predictions: Predictions, decided: NDArray[Any], metric: str) -> Predictions:
     """Predictions with what ``metric`` needs as scores: the decisions (n, K), or each label's dense ranks.
 
     Every decision metric of the first and every ranking metric of the second are those of the predictions themselves.
+    The decisions of a score are its numbers.
     """
-    scores = decided.astype(np.float64) if METRICS[metric].needs == "decisions" else ranks(predictions.scores)
+    scores = ranks(predictions.scores) if METRICS[metric].needs == "scores" else decided.astype(np.float64)
     return Predictions(predictions.concept, predictions.ids, predictions.groups, scores, predictions.truth)
 
 
@@ -165,7 +166,7 @@ def _replicates(
 ) -> list[Array]:
     """The metric of each method in each replicate; the two sides share the groups and not the seeds."""
     draws = Draws(n_groups, len(methods[0]), REPLICATES, seed_stream=side if crossed else None)
-    replicates = decision_replicates if METRICS[metric].needs == "decisions" else ranking_replicates
+    replicates = ranking_replicates if METRICS[metric].needs == "scores" else decision_replicates
     cells = [[(predictions, None) for predictions in method] for method in methods]
     return [made[metric] for made in replicates(cells, groups, draws)]
 

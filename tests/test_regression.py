@@ -12,9 +12,11 @@ from mmbench.cost_ratios import measure_ratio, parse_ratio
 from mmbench.errors import UsageError
 from mmbench.evaluation.bootstrap import Draws
 from mmbench.evaluation.decisions import decide
-from mmbench.evaluation.metrics import METRICS, compute
+from mmbench.evaluation.metrics import compute, metrics_of
 from mmbench.evaluation.predictions import Predictions
 from mmbench.regression import Place, Side, estimate_all, gate, reduce, value_of
+
+METRICS = metrics_of("multilabel")
 
 PLACE = Place("joint", "c", "m")
 PAIR = Concept("c", ("no", "yes"))

@@ -67,25 +67,26 @@ def bca(replicates: Array, value: float, jackknives: Sequence[Array], level: flo
 def jackknife(cells: Cells, groups: NDArray[np.int64], n_groups: int, metrics: Collection[str]) -> dict[str, Array]:
     """The mean over a method's seeds with one group left out, by metric (n_groups,); nan where it is not defined.
 
-    Above 1,000 groups the score metrics leave out one of 1,000 blocks of groups at a time, (1000,): the acceleration
+    Above 1,000 groups the ranking metrics leave out one of 1,000 blocks of groups at a time, (1000,): the acceleration
     is an average over groups, and a block's is the same in expectation.
     """
-    family = {needs: [m for m in metrics if METRICS[m].needs == needs] for needs in ("decisions", "scores")}
+    ranked = [m for m in metrics if METRICS[m].needs == "scores"]
+    summed = [m for m in metrics if m not in ranked]
     by_cell: list[dict[str, Array]] = []
     for predictions, thresholds in cells:
         found: dict[str, Array] = {}
-        if family["decisions"]:
+        if summed:
             table = counts_by_group(predictions, thresholds, groups, n_groups)
-            values = from_counts(table.sum(axis=0) - table, predictions.concept.kind == "exclusive")
-            found |= {m: values[m] for m in family["decisions"]}
-        if family["scores"]:
+            values = from_counts(table.sum(axis=0) - table, predictions.concept)
+            found |= {m: values[m] for m in summed}
+        if ranked:
             rankings, blocks, n_blocks = rankings_of(predictions), groups % LEFT_OUT, min(n_groups, LEFT_OUT)
             step = max(1, RANKING_ENTRIES // max(len(groups), 1))
             parts = [
                 from_rankings(rankings, (blocks != np.arange(i, min(i + step, n_blocks))[:, None]).astype(np.float64))
                 for i in range(0, n_blocks, step)
             ]
-            found |= {m: np.concatenate([part[m] for part in parts]) for m in family["scores"]}
+            found |= {m: np.concatenate([part[m] for part in parts]) for m in ranked}
         by_cell.append(found)
     return {m: np.mean([found[m] for found in by_cell], axis=0) for m in metrics}
 

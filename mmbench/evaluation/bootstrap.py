@@ -7,6 +7,7 @@ drawn, and the interval holds for these seeds.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.evaluation.metrics import METRICS, from_counts, from_rankings, rankings_of, row_counts
+from mmbench.evaluation.metrics import METRICS, count_width, from_counts, from_rankings, rankings_of, row_counts
 from mmbench.evaluation.predictions import Predictions
 
 Array = NDArray[np.float64]
@@ -92,7 +93,7 @@ def _multiplicities(drawn: NDArray[np.integer], size: int) -> Array:
 
 
 def decision_replicates(methods: Sequence[Cells], groups: NDArray[np.int64], draws: Draws) -> list[dict[str, Array]]:
-    """The decision metrics of each method in each replicate.
+    """The decision metrics of each method in each replicate; of a score all metrics.
 
     Args:
         methods: by method, its cells in order of the seeds: predictions and thresholds. All on the same rows.
@@ -106,29 +107,31 @@ def decision_replicates(methods: Sequence[Cells], groups: NDArray[np.int64], dra
 
 
 def ranking_replicates(methods: Sequence[Cells], groups: NDArray[np.int64], draws: Draws) -> list[dict[str, Array]]:
-    """The score metrics of each method in each replicate; see :func:`decision_replicates`."""
+    """The ranking metrics of each method in each replicate, of a score none; see :func:`decision_replicates`."""
     return [_over_seeds(values, draws) for values in rankings_by_seed(methods, groups, draws)]
 
 
 def decisions_by_seed(methods: Sequence[Cells], groups: NDArray[np.int64], draws: Draws) -> list[dict[str, Array]]:
     """The decision metrics of each method at each seed on the drawn groups, no seeds drawn: (replicates, seeds)."""
-    distinct = _distinct_cells(methods)
-    width = 3 * methods[0][0][0].truth.shape[1] + 2
+    distinct, concept = _distinct_cells(methods), methods[0][0][0].concept
+    width = count_width(concept)
     largest = int(np.bincount(groups).max(initial=0))
-    table = np.empty((draws.n_groups, len(distinct) * width), dtype=np.min_scalar_type(largest))
+    dtype = np.dtype(np.float64) if concept.kind == "score" else np.min_scalar_type(largest)
+    table = np.empty((draws.n_groups, len(distinct) * width), dtype=dtype)
     for column, cell in enumerate(distinct.values()):
         table[:, column * width : (column + 1) * width] = counts_by_group(*cell, groups, draws.n_groups)
-    exclusive = methods[0][0][0].concept.kind == "exclusive"
     collected: dict[str, Array] = {}
     for rows, drawn in _blocks(draws, table.shape[1]):
         sums = _product(drawn, table).reshape(len(drawn), len(distinct), width)
-        for name, value in from_counts(sums, exclusive).items():
+        for name, value in from_counts(sums, concept).items():
             collected.setdefault(name, np.empty((draws.n_replicates, len(distinct))))[rows] = value
     return _by_method(methods, list(distinct), collected)
 
 
 def rankings_by_seed(methods: Sequence[Cells], groups: NDArray[np.int64], draws: Draws) -> list[dict[str, Array]]:
-    """The score metrics of each method at each seed on the drawn groups, no seeds drawn: (replicates, seeds)."""
+    """The ranking metrics of each method at each seed on the drawn groups, no seeds drawn: (replicates, seeds)."""
+    if methods[0][0][0].concept.kind == "score":
+        return [{} for _ in methods]
     distinct = _distinct_cells(methods)
     collected = {
         name: np.empty((draws.n_replicates, len(distinct))) for name, m in METRICS.items() if m.needs == "scores"
@@ -168,15 +171,15 @@ def _blocks(draws: Draws, width: int) -> Iterator[tuple[slice, NDArray[np.uint16
 def counts_by_group(
     predictions: Predictions, thresholds: Array | None, groups: NDArray[np.int64], n_groups: int
 ) -> Array:
-    """Sums of the rows' counts (:func:`mmbench.evaluation.metrics.row_counts`) by group, (n_groups, 3 K + 2)."""
-    sums = np.zeros((n_groups, 3 * predictions.truth.shape[1] + 2))
+    """Sums of the rows' counts (:func:`mmbench.evaluation.metrics.row_counts`) by group, (n_groups, W)."""
+    sums = np.zeros((n_groups, count_width(predictions.concept)))
     np.add.at(sums, groups, row_counts(predictions, thresholds))
     return sums
 
 
-def _product(drawn: NDArray[np.uint16], table: NDArray[np.unsignedinteger]) -> Array:
-    """``drawn @ table``, exact: in single precision where every sum is an integer that it holds."""
-    exact = len(table) * int(table.max(initial=0)) < 2**24
+def _product(drawn: NDArray[np.uint16], table: NDArray[Any]) -> Array:
+    """``drawn @ table``: of counts exact, in single precision where every sum is an integer that it holds."""
+    exact = table.dtype.kind == "u" and len(table) * int(table.max(initial=0)) < 2**24
     kind = np.float32 if exact else np.float64
     step = max(1, PRODUCT_ENTRIES // max(len(drawn), table.shape[1], 1))
     sums = np.zeros((len(drawn), table.shape[1]))
@@ -199,7 +202,12 @@ def lost_labels(predictions: Predictions, groups: NDArray[np.int64], draws: Draw
 
 
 def rare_labels(predictions: Predictions, fewest: int = FEWEST_POSITIVE_GROUPS) -> dict[str, int]:
-    """The labels with a positive row in fewer than ``fewest`` groups, and in how many: intervals are rough there."""
+    """The labels with a positive row in fewer than ``fewest`` groups, and in how many: intervals are rough there.
+
+    A score has no labels.
+    """
+    if predictions.concept.kind == "score":
+        return {}
     found = {
         label: len(np.unique(predictions.groups[positive]))
         for label, positive in zip(predictions.concept.labels, predictions.truth.T, strict=True)
@@ -207,32 +215,25 @@ def rare_labels(predictions: Predictions, fewest: int = FEWEST_POSITIVE_GROUPS) 
     return {label: n for label, n in found.items() if n < fewest}
 
 
-def _distinct_cells(methods: Sequence[Cells]) -> dict[tuple[int, int], Cell]:
-    """The cells by (method, place), a deterministic method's equal cells once."""
-    distinct = {}
-    for number, cells in enumerate(methods):
-        for place, cell in enumerate(cells):
-            if place == 0 or not _same(cell, cells[0]):
-                distinct[number, place] = cell
-    return distinct
+def _key(cell: Cell) -> bytes:
+    """The same for cells of equal scores and equal thresholds, on the same rows."""
+    predictions, thresholds = cell
+    found = hashlib.blake2b(np.ascontiguousarray(predictions.scores).tobytes())
+    found.update(b"" if thresholds is None else thresholds.tobytes())
+    return found.digest()
 
 
-def _same(first: Cell, second: Cell) -> bool:
-    """Whether two cells have equal scores and equal thresholds."""
-    thresholds = first[1] is second[1] or (
-        first[1] is not None and second[1] is not None and np.array_equal(first[1], second[1])
-    )
-    return thresholds and np.array_equal(first[0].scores, second[0].scores)
+def _distinct_cells(methods: Sequence[Cells]) -> dict[bytes, Cell]:
+    """The cells by their key, equal ones once: what is equal is computed once, and differs by nothing."""
+    return {_key(cell): cell for cells in methods for cell in cells}
 
 
-def _by_method(
-    methods: Sequence[Cells], columns: list[tuple[int, int]], collected: dict[str, Array]
-) -> list[dict[str, Array]]:
+def _by_method(methods: Sequence[Cells], keys: list[bytes], collected: dict[str, Array]) -> list[dict[str, Array]]:
     """Columns of distinct cells to (replicates, seeds) by method."""
-    place = {key: column for column, key in enumerate(columns)}
+    place = {key: column for column, key in enumerate(keys)}
     result: list[dict[str, Array]] = []
-    for number, cells in enumerate(methods):
-        used = [place.get((number, s), place[number, 0]) for s in range(len(cells))]
+    for cells in methods:
+        used = [place[_key(cell)] for cell in cells]
         result.append({name: values[:, used].view(Replicates) for name, values in collected.items()})
     return result
 

@@ -1,4 +1,4 @@
-"""From scores to decisions: argmax where a concept is exclusive, thresholds where it is multi-label.
+"""From scores to decisions: argmax where a concept is exclusive, thresholds where it is multi-label; a score has none.
 
 A row whose scores are all :data:`NO_ANSWER` was asked and gave nothing that can be read: it gets no label, and is wrong
 whatever the truth.
@@ -26,8 +26,13 @@ def decide(predictions: Predictions, thresholds: NDArray[np.float64] | None = No
 
     A multi-label prediction may be empty, and so is a row without an answer. ``thresholds`` (K,) replace .5 and matter
     to multi-label concepts only.
+
+    Raises:
+        ValueError: predictions of a score.
     """
     scores = predictions.scores
+    if predictions.concept.kind == "score":
+        raise ValueError(f"{predictions.concept.name} is a score: nothing is decided")
     if predictions.concept.kind == "exclusive":
         decided: NDArray[np.bool_] = scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
     else:
@@ -36,11 +41,11 @@ def decide(predictions: Predictions, thresholds: NDArray[np.float64] | None = No
 
 
 def tune_thresholds(val: Predictions) -> NDArray[np.float64] | None:
-    """The threshold of each label with the best F1 on validation, (K,); None for an exclusive concept.
+    """The threshold of each label with the best F1 on validation, (K,); None where the concept is not multi-label.
 
     Candidates are the scores that occur, and .5, which also wins ties and serves labels without a positive row.
     """
-    if val.concept.kind == "exclusive":
+    if val.concept.kind != "multilabel":
         return None
     chosen = np.full(val.scores.shape[1], THRESHOLD)
     for label, (scores, truth) in enumerate(zip(val.scores.T, val.truth.T, strict=True)):

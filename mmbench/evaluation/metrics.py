@@ -1,4 +1,5 @@
-"""Metrics as fixed in the docs: from counts (F1 family, Hamming loss) and from rankings (MAP, ROC-AUC).
+"""Metrics as fixed in the docs: from counts (F1 family, Hamming loss), from rankings (MAP, ROC-AUC), and of a score
+(:mod:`mmbench.evaluation.scores`).
 
 Each is written for weighted rows, weights (R, n) of R resamples at once, so that a bootstrap computes exactly what the
 full sample is given; the full sample is the one resample of ones. F1 averages run over all declared labels with
@@ -16,9 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench.contracts import Concept, ConceptKind
 from mmbench.errors import unknown
 from mmbench.evaluation.decisions import answered, decide
 from mmbench.evaluation.predictions import Predictions
+from mmbench.evaluation.scores import SENTIMENT, WIDTH, from_sums, row_sums
 
 METRIC_VERSION = 1
 Array = NDArray[np.float64]
@@ -26,11 +29,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as listed; ``needs`` says whether it is taken of decisions or of scores."""
+    """A metric as listed; ``needs`` says whether it is taken of decisions, of a ranking by scores, or of the numbers
+    themselves, as only the metrics of a score concept are."""
 
     summary: str
     better: Literal["higher", "lower"]
-    needs: Literal["decisions", "scores"]
+    needs: Literal["decisions", "scores", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,36 @@ METRICS = {
     "precision": Metric("mean of the labels' precision", "higher", "decisions"),
     "recall": Metric("mean of the labels' recall", "higher", "decisions"),
     "roc_auc": Metric("mean area under the ROC curve, one label against the rest", "higher", "scores"),
+    "mae": Metric("mean absolute error; scores only, as all that follow", "lower", "numbers"),
+    "corr": Metric("Pearson's correlation", "higher", "numbers"),
+    "acc7": Metric(
+        "share of rows that round to the same integer within ±3; of a score from -3 to 3", "higher", "numbers"
+    ),
+    "acc5": Metric("the same within ±2", "higher", "numbers"),
+    "acc2_has0": Metric(
+        "share of rows right about negative or not, 0 is not; of a score from -3 to 3", "higher", "numbers"
+    ),
+    "acc2_non0": Metric("share of rows right about positive or not, where the truth is not 0", "higher", "numbers"),
+    "f1_has0": Metric("weighted F1 of negative or not", "higher", "numbers"),
+    "f1_non0": Metric("weighted F1 of positive or not, where the truth is not 0", "higher", "numbers"),
 }
 LABEL_METRICS = ("f1", "precision", "recall", "average_precision", "roc_auc", "support")
+
+
+def applies(metric: str, kind: ConceptKind) -> bool:
+    """Whether a metric is one of concepts of this kind."""
+    return (METRICS[metric].needs == "numbers") == (kind == "score")
+
+
+def metrics_of(kind: ConceptKind) -> dict[str, Metric]:
+    """The metrics of concepts of this kind."""
+    return {name: metric for name, metric in METRICS.items() if applies(name, kind)}
+
+
+def primary_metric(asked: str, kind: ConceptKind) -> str:
+    """The metric that a concept is compared on: the one asked for, else, where that is of the other kind, ``mae`` of a
+    score and ``macro_f1`` of labels."""
+    return asked if applies(asked, kind) else "mae" if kind == "score" else "macro_f1"
 
 
 def check_metrics(names: Sequence[str]) -> None:
@@ -69,15 +101,24 @@ def check_metrics(names: Sequence[str]) -> None:
 
 def row_counts(predictions: Predictions, thresholds: Array | None = None) -> Array:
     """What the decision metrics need of each row, (n, 3 K + 2): true positives, false positives, false negatives by
-    label, whether the row is right in every label, and 1."""
+    label, whether the row is right in every label, and 1; of a score :func:`mmbench.evaluation.scores.row_sums`."""
+    if predictions.concept.kind == "score":
+        return row_sums(predictions.scores[:, 0], predictions.truth[:, 0])
     decided, truth = decide(predictions, thresholds), predictions.truth
     right = (decided == truth).all(axis=1) & answered(predictions)
     parts = [decided & truth, decided & ~truth, ~decided & truth, right[:, None], np.ones_like(right)[:, None]]
     return np.concatenate(parts, axis=1).astype(np.float64)
 
 
-def from_counts(counts: Array, exclusive: bool) -> dict[str, Array]:
-    """All decision metrics from sums of :func:`row_counts`: (..., 3 K + 2) -> (...) each; nan where undefined."""
+def count_width(concept: Concept) -> int:
+    """How many numbers :func:`row_counts` has for a row."""
+    return WIDTH if concept.kind == "score" else 3 * len(concept.labels) + 2
+
+
+def from_counts(counts: Array, concept: Concept) -> dict[str, Array]:
+    """All metrics that need no ranking from sums of :func:`row_counts`: (..., W) -> (...) each; nan where undefined."""
+    if concept.kind == "score":
+        return from_sums(counts, concept.bounds == SENTIMENT)
     k = (counts.shape[-1] - 2) // 3
     tp, fp, fn = counts[..., :k], counts[..., k : 2 * k], counts[..., 2 * k : 3 * k]
     right, rows = counts[..., -2], counts[..., -1]
@@ -90,7 +131,7 @@ def from_counts(counts: Array, exclusive: bool) -> dict[str, Array]:
         "micro_f1": _ratio(2 * tp.sum(-1), (2 * tp + fp + fn).sum(-1)),
         "weighted_f1": _ratio((f1 * support).sum(-1), support.sum(-1)),
         "hamming": np.divide(wrong, rows * k, out=np.full_like(rows, np.nan), where=rows > 0),
-        "hamming_single": 1 - accuracy if exclusive else np.full_like(rows, np.nan),
+        "hamming_single": 1 - accuracy if concept.kind == "exclusive" else np.full_like(rows, np.nan),
         "accuracy": accuracy,
         "precision": _ratio(tp, tp + fp).mean(-1),
         "recall": _ratio(tp, support).mean(-1),
@@ -186,23 +227,31 @@ def rankings_of(predictions: Predictions) -> list[Ranking]:
 
 
 def compute(predictions: Predictions, thresholds: Array | None = None) -> dict[str, MetricValue]:
-    """Every metric of one concept; None where it is not defined (no labelled row, a multi-label ``hamming_single``)."""
-    n = len(predictions.truth)
+    """Every metric of one concept; None where it is not defined (no labelled row, a metric of another kind)."""
+    undefined = dict.fromkeys(METRICS, MetricValue(None, 0))
+    n, concept = len(predictions.truth), predictions.concept
     if n == 0:
-        return {name: MetricValue(None, 0) for name in METRICS}
-    counts = row_counts(predictions, thresholds).sum(axis=0, keepdims=True)
-    values = from_counts(counts, predictions.concept.kind == "exclusive")
-    values |= from_rankings(rankings_of(predictions), np.ones((1, n)))
-    support = predictions.truth.sum(axis=0)
-    used = dict.fromkeys(METRICS, int((support > 0).sum()))
-    used["roc_auc"] = int(((support > 0) & (support < n)).sum())
-    return {
-        name: MetricValue(None if np.isnan(values[name][0]) else float(values[name][0]), used[name]) for name in METRICS
+        return undefined
+    values = from_counts(row_counts(predictions, thresholds).sum(axis=0, keepdims=True), concept)
+    if concept.kind == "score":
+        used = dict.fromkeys(values, 1)
+    else:
+        values |= from_rankings(rankings_of(predictions), np.ones((1, n)))
+        support = predictions.truth.sum(axis=0)
+        used = dict.fromkeys(values, int((support > 0).sum()))
+        used["roc_auc"] = int(((support > 0) & (support < n)).sum())
+    return undefined | {
+        name: MetricValue(None if np.isnan(value[0]) else float(value[0]), used[name]) for name, value in values.items()
     }
 
 
 def per_label(predictions: Predictions, thresholds: Array | None = None) -> dict[str, dict[str, float | None]]:
-    """By label: f1, precision, recall, average_precision, roc_auc (None where undefined) and support (rows)."""
+    """By label: f1, precision, recall, average_precision, roc_auc (None where undefined) and support (rows).
+
+    A score has no labels: {}.
+    """
+    if predictions.concept.kind == "score":
+        return {}
     k = len(predictions.concept.labels)
     counts = row_counts(predictions, thresholds).sum(axis=0)
     tp, fp, fn = counts[:k], counts[k : 2 * k], counts[2 * k : 3 * k]

@@ -83,14 +83,14 @@ def _decided(first: Cells, second: Cells, groups: NDArray[np.int64], metric: str
     n_groups = int(groups.max()) + 1
     tables = [np.stack([counts_by_group(*cell, groups, n_groups) for cell in cells], 1) for cells in (first, second)]
     shape = tables[0].shape[1:]
-    exclusive = first[0][0].concept.kind == "exclusive"
+    concept = first[0][0].concept
     apart = (tables[0] - tables[1]).reshape(n_groups, -1)
     sums = [table.sum(axis=0) for table in tables]
 
     def difference(kept: Array) -> Array:
         gained = (kept @ apart).reshape(-1, *shape)
-        mine = from_counts(sums[1] + gained, exclusive)[metric].mean(axis=1)
-        theirs = from_counts(sums[0] - gained, exclusive)[metric].mean(axis=1)
+        mine = from_counts(sums[1] + gained, concept)[metric].mean(axis=1)
+        theirs = from_counts(sums[0] - gained, concept)[metric].mean(axis=1)
         return np.asarray(mine - theirs)
 
     return difference

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +31,14 @@ class Predictions:
         concept: its labels and kind.
         ids, groups: (n,) str.
         scores: (n, K) float64.
-        truth: (n, K) bool; one-hot where the concept is exclusive.
+        truth: (n, K) bool, one-hot where the concept is exclusive; of a score (n, 1) float64.
     """
 
     concept: Concept
     ids: NDArray[np.str_]
     groups: NDArray[np.str_]
     scores: NDArray[np.float64]
-    truth: NDArray[np.bool_]
+    truth: NDArray[Any]
 
 
 def labelled_rows(
@@ -46,7 +46,7 @@ def labelled_rows(
     ids: NDArray[np.str_],
     groups: NDArray[np.str_],
     scores: NDArray[np.float64],
-    target: NDArray[np.int64],
+    target: NDArray[Any],
     mask: NDArray[np.bool_],
 ) -> Predictions:
     """The rows with a label, ``mask`` (n,): scores (n, K), target (n,) or (n, K).
@@ -54,7 +54,10 @@ def labelled_rows(
     Raises:
         ValueError: scores of another shape.
     """
-    truth = target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1
+    if concept.kind == "score":
+        truth = target[:, None]
+    else:
+        truth = target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1
     if not truth.shape == scores.shape == (len(mask), len(concept.labels)):
         raise ValueError(f"scores of {concept.name} are {scores.shape}, its labels {truth.shape}")
     return Predictions(concept, ids[mask], groups[mask], scores[mask], truth[mask])
@@ -66,7 +69,7 @@ def write_predictions(
     groups: NDArray[np.str_],
     split: NDArray[np.str_],
     scores: Mapping[str, NDArray[np.float64]],
-    targets: Mapping[str, NDArray[np.int64]],
+    targets: Mapping[str, NDArray[Any]],
     mask: Mapping[str, NDArray[np.bool_]],
 ) -> None:
     """Write ``id``, ``group``, ``split`` and by concept ``scores/…``, ``targets/…``, ``mask/…``; no pickle.

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from mmbench.reporting import drawing
-from mmbench.reporting.comparison import Record
+from mmbench.reporting.comparison import Record, primary_of
 from mmbench.reporting.figures import Plot, name_margin
 from mmbench.reporting.records import Collection, Question, make_records, read_rows
 from mmbench.reporting.study import Study
@@ -44,11 +44,11 @@ def ablation_study(folder: RunFolder, wanted: Names[str] | None = None) -> Study
             continue
         collection = make_records(folder, Question(methods=(full, *parts), reference=full))
         inert = _inert(folder, full, parts)
-        primary = collection.info["protocol"]["primary_metric"]
         here = [r for r in collection.records if r["method"] in (full, *parts) and r["label"] == ""]
         records += [{"study": "ablation", "part": parts.get(r["method"], ""), **r} for r in here]
         for problem, concept in dict.fromkeys((r["problem"], r["concept"]) for r in here):
-            chosen = [r for r in here if (r["problem"], r["concept"], r["metric"]) == (problem, concept, primary)]
+            place = (problem, concept, primary_of(collection.info, concept))
+            chosen = [r for r in here if (r["problem"], r["concept"], r["metric"]) == place]
             tables.append(_table(collection, full, parts, chosen, inert))
             against = [r for r in chosen if r["delta"] is not None]
             if against and not collection.info["task"]["generated"]:

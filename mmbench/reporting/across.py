@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from mmbench.evaluation.metrics import METRICS
+from mmbench.evaluation.metrics import METRICS, applies
 from mmbench.evaluation.significance import friedman
 from mmbench.reporting.records import Collection
 from mmbench.reporting.tables import Entry, Table, number, p_text
@@ -18,7 +18,7 @@ def across_table(collections: Sequence[Collection]) -> Table | None:
     """One row a method that every task has, the best average rank first; None where no two methods are in all.
 
     A task counts once, with the mean over its problems and concepts of its protocol's primary metric: concepts of one
-    task share their rows, and are not further data sets.
+    task share their rows, and are not further data sets. Concepts of the other kind, scores beside labels, stay out.
     """
     by_task = [_means(collection) for collection in collections]
     methods = [m for m in by_task[0] if all(m in means for means in by_task)]
@@ -53,6 +53,13 @@ def across_table(collections: Sequence[Collection]) -> Table | None:
         f"Friedman's test (Iman–Davenport), unit: data set, n = {len(collections)}, null: {test.null}: {told}",
     ]
     notes += [f"not in every task, left out: {', '.join(left_out)}"] if left_out else []
+    apart = [
+        f"{concept['name']} of {c.info['task']['name']}"
+        for c, metric in zip(collections, primaries, strict=True)
+        for concept in c.info["concepts"]
+        if not applies(metric, concept["kind"])
+    ]
+    notes += [f"concepts that the primary metric is not of, left out: {', '.join(apart)}"] if apart else []
     columns = ("method", "average rank", "wins", *names)
     return Table(f"{len(collections)} tasks", columns, rows, tuple(notes), "across tasks")
 

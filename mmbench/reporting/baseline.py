@@ -1,8 +1,10 @@
 """A baseline of the gate: ``NAME.json`` with what names the run and its values, ``NAME.npz`` with its decisions.
 
 The decisions of each gated cell are packed bits of shape (seeds, rows × labels); a baseline of a ranking metric also
-holds each label's dense ranks. Neither file holds a text, an image, an id or a label: ids, groups and labels of the
-test rows enter as one digest, since the run that is checked must have been tested on the same rows and brings them.
+holds each label's dense ranks, one of a score's metric the predicted numbers instead. It gates the concepts that its
+metric is of: scores and labels have a baseline each. Neither file holds a text, an image, an id or a label: ids, groups
+and labels of the test rows enter as one digest, since the run that is checked must have been tested on the same rows
+and brings them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from mmbench.contracts import Concept
 from mmbench.errors import NotComparableError
 from mmbench.evaluation.decisions import decide, tune_thresholds
-from mmbench.evaluation.metrics import METRIC_VERSION, METRICS
+from mmbench.evaluation.metrics import METRIC_VERSION, METRICS, applies
 from mmbench.evaluation.predictions import UNREADABLE, Predictions, read_predictions
 from mmbench.features import TABLE
 from mmbench.hashing import digest
@@ -34,7 +36,7 @@ from mmbench.running.store import CEILING, Cell, RunFolder, write_atomically, wr
 SCHEMA_VERSION = 1
 TOLERANCE = 1e-9  # of values recomputed on another machine
 AGAIN = "restore it, or write it again with --update"
-Cells = dict[int, tuple[Predictions, NDArray[np.bool_]]]
+Cells = dict[int, tuple[Predictions, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Tested:
-    """A run's test results by place and seed, each with its decisions (n, K), and failures by problem and method."""
+    """A run's test results by place and seed, each with its decisions (n, K), and failures by problem and method.
+
+    The decisions of a score are its predictions: they decide nothing.
+    """
 
     cells: dict[Place, Cells]
     failed: dict[tuple[str, str], str]
@@ -66,7 +71,7 @@ def read_run(folder: RunFolder) -> Tested:
         NotComparableError: cells of one concept that were tested on different rows.
     """
     info = folder.info()
-    concepts = [Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]]
+    concepts = [Concept.of(c) for c in info["concepts"]]
     tuned = info["config"]["thresholds"] == "val"
     cells: dict[Place, Cells] = defaultdict(dict)
     failed: dict[tuple[str, str], str] = {}
@@ -83,7 +88,10 @@ def read_run(folder: RunFolder) -> Tested:
             same = first.setdefault((cell.problem, name), predictions)
             if not np.array_equal(same.ids, predictions.ids):
                 raise NotComparableError(f"{cell} was tested on other rows than the run's other cells")
-            decided = decide(predictions, tune_thresholds(val[name]) if tuned else None)
+            score = predictions.concept.kind == "score"
+            decided = (
+                predictions.scores if score else decide(predictions, tune_thresholds(val[name]) if tuned else None)
+            )
             cells[Place(cell.problem, name, cell.method)][cell.seed] = predictions, decided
     return Tested(dict(cells), failed)
 
@@ -112,10 +120,16 @@ def write_baseline(path: Path, folder: RunFolder, metric: str) -> Baseline:
         raise NotComparableError(f"{folder.path} cannot be a baseline: it has no finished cell")
     arrays: dict[str, NDArray[Any]] = {}
     cells, tests = [], {}
-    for number, (place, by_seed) in enumerate(sorted(tested.cells.items())):
+    gated = _gated(tested, metric)
+    if not gated:
+        raise NotComparableError(f"{folder.path} cannot be a baseline: {metric} is a metric of none of its concepts")
+    for number, (place, by_seed) in enumerate(sorted(gated.items())):
         some = next(iter(by_seed.values()))[0]
         tests[place.problem, place.concept] = {"n": len(some.ids), "rows": _rows(some)}
-        arrays[f"decisions/{number}"] = np.packbits([d.ravel() for _, d in by_seed.values()], axis=1)
+        if METRICS[metric].needs == "numbers":
+            arrays[f"numbers/{number}"] = np.stack([d for _, d in by_seed.values()])
+        else:
+            arrays[f"decisions/{number}"] = np.packbits([d.ravel() for _, d in by_seed.values()], axis=1)
         if METRICS[metric].needs == "scores":
             ranked = np.stack([ranks(p.scores) for p, _ in by_seed.values()])
             arrays[f"ranks/{number}"] = ranked.astype(np.uint16 if ranked.max(initial=0) < 2**16 else np.uint32)
@@ -141,6 +155,15 @@ def write_baseline(path: Path, folder: RunFolder, metric: str) -> Baseline:
         _write_bytes(_arrays_path(path), content.getvalue())
         write_atomically(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return Baseline(path, record, arrays)
+
+
+def _gated(tested: Tested, metric: str) -> dict[Place, Cells]:
+    """The cells of the concepts that the metric is of."""
+    return {
+        place: cells
+        for place, cells in tested.cells.items()
+        if applies(metric, next(iter(cells.values()))[0].concept.kind)
+    }
 
 
 def _arrays_path(path: Path) -> Path:
@@ -241,18 +264,24 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def match(
     baseline: Baseline, tested: Tested, metric: str
 ) -> tuple[dict[Place, tuple[Side, Side]], list[tuple[Place, str]], list[str]]:
-    """The pairs to gate, what the run lacks of the baseline (with the reason), and the run's further methods.
+    """The pairs to gate, what the run lacks of the baseline (with the reason), and what else the run has.
 
     Raises:
         NotComparableError: other test rows, or a baseline that is damaged or does not hold what the metric needs.
     """
+    if (METRICS[metric].needs == "numbers") != (METRICS[baseline.metric].needs == "numbers"):
+        raise NotComparableError(
+            f"baseline {baseline.path} is of {baseline.metric}, and {metric} is a metric of other concepts: write one "
+            f"for it with --metric {metric} --update"
+        )
     if METRICS[metric].needs == "scores" and "ranks/0" not in baseline.arrays:
         raise NotComparableError(
             f"baseline {baseline.path} holds decisions only: for {metric} write it with --metric {metric} --update"
         )
     rows = {(test["problem"], test["concept"]): test["rows"] for test in baseline.record["tests"]}
     seen: set[tuple[str, str]] = set()
-    for place, by_seed in tested.cells.items():
+    cells = _gated(tested, metric)
+    for place, by_seed in cells.items():
         here = place.problem, place.concept
         if here in rows and here not in seen:
             seen.add(here)
@@ -267,21 +296,24 @@ def match(
         known.add(place)
         if (place.problem, place.method) in tested.failed:
             incomplete.append((place, tested.failed[place.problem, place.method]))
-        elif place not in tested.cells:
+        elif place not in cells:
             incomplete.append((place, "the run has no such cell"))
         else:
-            now = {s: reduce(p, d, metric) for s, (p, d) in tested.cells[place].items()}
+            now = {s: reduce(p, d, metric) for s, (p, d) in cells[place].items()}
             old = _stored(baseline, number, cell, next(iter(now.values())), metric)
             pairs[place] = old, Side(tuple(now), tuple(now.values()), tuple(value_of(p, metric) for p in now.values()))
-    return pairs, incomplete, sorted({place.method for place in tested.cells if place not in known})
+    apart = {place.concept for place in tested.cells if place not in cells}
+    ungated = sorted({place.method for place in cells if place not in known})
+    return pairs, incomplete, [*ungated, *(f"{concept} ({metric} is not its metric)" for concept in sorted(apart))]
 
 
 def _stored(baseline: Baseline, number: int, cell: Mapping[str, Any], rows: Predictions, metric: str) -> Side:
     """The baseline's side of a comparison, on the rows that the run brings."""
     n_seeds, shape = len(cell["seeds"]), rows.truth.shape
     try:
-        if METRICS[metric].needs == "scores":
-            scores = baseline.arrays[f"ranks/{number}"].reshape(n_seeds, *shape).astype(np.float64)
+        if METRICS[metric].needs != "decisions":
+            held = "ranks" if METRICS[metric].needs == "scores" else "numbers"
+            scores = baseline.arrays[f"{held}/{number}"].reshape(n_seeds, *shape).astype(np.float64)
         else:
             packed = baseline.arrays[f"decisions/{number}"]
             bits = np.unpackbits(packed, axis=1, count=shape[0] * shape[1])

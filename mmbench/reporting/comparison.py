@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmbench.contracts import Concept
 from mmbench.errors import NotComparableError
 from mmbench.evaluation.bootstrap import FEWEST_CROSSED_SEEDS, interval
-from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, per_label
+from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, metrics_of, per_label, primary_metric
 from mmbench.evaluation.significance import Test
 from mmbench.evaluation.ties import letters
 from mmbench.reporting.spreads import Row, Spread, make_spreads, roughness
@@ -52,6 +52,12 @@ class Compared:
     ties: dict[str, str]
     family: list[Comparison]
     rough: str
+
+
+def primary_of(info: dict[str, Any], concept: str) -> str:
+    """The metric that a concept of this run is compared on: the protocol's, or the one of its kind."""
+    kind = next(c["kind"] for c in info["concepts"] if c["name"] == concept)
+    return primary_metric(info["protocol"]["primary_metric"], kind)
 
 
 def _on_same_samples(rows: list[Row], mixed: bool) -> list[list[Row]]:
@@ -101,7 +107,7 @@ def concept_records(
     """
     blocks = _on_same_samples(rows, mixed)
     alike = next((block for block in blocks if any(row.method == reference for row in block)), blocks[0])
-    primary = info["protocol"]["primary_metric"]
+    primary = primary_of(info, concept.name)
     family: list[Comparison] = []
     by_name = {row.method: row for row in rows}
     spreads: dict[str, Spread] = {}
@@ -112,7 +118,7 @@ def concept_records(
         base = _base(info | row.info, problem, concept, row, reference)
         spread, other = spreads.get(row.method), by_name.get(reference or "")
         apart = _why_unpaired(row, other, alike, spread) if other is not None and other is not row else None
-        for metric in METRICS:
+        for metric in metrics_of(concept.kind):
             by_seed = [value[metric] for value in row.values]
             record = base | {"label": "", "metric": metric} | _summary([v.value for v in by_seed])
             record["n_labels_used"] = by_seed[0].n_labels_used
@@ -223,6 +229,8 @@ def _difference(record: Record, other: Row, metric: str, difference: NDArray[np.
 
 
 def _label_records(base: Record, concept: Concept, row: Row) -> list[Record]:
+    if concept.kind == "score":
+        return []
     tables = [per_label(predictions, thresholds) for predictions, thresholds in row.cells]
     hard = any(concept.name in result.get("hard", ()) for result in row.results)
     return [

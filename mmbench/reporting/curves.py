@@ -106,6 +106,13 @@ def calibration(cells: Cells) -> Calibration | None:
     return Calibration(sums[0] / rows[used], sums[1] / rows[used], rows[used])
 
 
+def scatter(cells: Cells) -> Array:
+    """(n, 2): of each row of a score the truth and the mean prediction over seeds."""
+    first = cells[0][0]
+    told = np.mean([predictions.scores[:, 0] for predictions, _ in cells], axis=0)
+    return np.stack([first.truth[:, 0], told], axis=1)
+
+
 def confusion(cells: Cells) -> Array:
     """(K, K): rows by true label (first axis) and predicted label, the mean over seeds.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench.evaluation.metrics import METRICS
 from mmbench.reporting.comparison import Record
 from mmbench.reporting.curves import BINS, GRID, Array, Calibration, pareto
 from mmbench.reporting.evidence import LabelScore, Loss
@@ -138,6 +139,17 @@ def reliability(axes: Axes, found: Calibration) -> None:
     axes.set_ylabel("share that holds")
 
 
+def scatter(axes: Axes, points: Array, bounds: tuple[float, float] | None) -> None:
+    """Predictions against the truth, (n, 2) of truth and prediction; the line is where they agree."""
+    low, high = (points[:, 0].min(), points[:, 0].max()) if bounds is None else bounds
+    axes.plot([low, high], [low, high], color=MUTED, linewidth=0.8, linestyle=":")
+    axes.scatter(
+        points[:, 0], points[:, 1], s=9, color=COLOURS[0], alpha=max(0.06, min(0.6, 60 / len(points))), linewidths=0
+    )
+    axes.set_xlabel("truth")
+    axes.set_ylabel("prediction")
+
+
 def convergence(axes: Axes, losses: Sequence[Loss]) -> None:
     """Losses by epoch, a colour a seed: validation solid, training dashed, a ring at the best epoch."""
     seeds = list(dict.fromkeys(loss.seed for loss in losses))
@@ -195,7 +207,8 @@ def cost(axes: Axes, records: Sequence[Record], field: str, unit: str, front: bo
     costs, qualities = [float(r[field]) for r in records], [float(r["mean"]) for r in records]
     handles = []
     if front:
-        best = pareto(costs, qualities)
+        sign = 1 if METRICS[records[0]["metric"]].better == "higher" else -1
+        best = pareto(costs, [sign * quality for quality in qualities])
         axes.plot([costs[i] for i in best], [qualities[i] for i in best], color=MUTED, linewidth=0.9, linestyle="--")
     for number, record in enumerate(records):
         colour = COLOURS[number % len(COLOURS)]

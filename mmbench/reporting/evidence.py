@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,22 +37,24 @@ class MethodEvidence:
     """One method on one concept; see :mod:`mmbench.reporting.curves` and :mod:`mmbench.reporting.mistakes`.
 
     ``fits`` is how many trained cells stand behind it: a deterministic method's one serves every seed. ``constant``
-    says that every row is given the same labels.
+    says that every row is given the same labels, or the same score. Of a score there is the ``scatter`` and nothing of
+    what follows it.
     """
 
     method: str
     fits: int
     constant: bool
-    roc: Array | None
-    pr: Array | None
-    calibration: Calibration | None
-    confusion: Array
-    binary: Array
-    labels: tuple[LabelScore, ...]
-    mistakes: tuple[Mistake, ...]
-    confusions: tuple[Confusion, ...]
-    groups: tuple[GroupErrors, ...]
-    facets: dict[str, tuple[GroupErrors, ...]]
+    scatter: Array | None = None
+    roc: Array | None = None
+    pr: Array | None = None
+    calibration: Calibration | None = None
+    confusion: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    binary: Array = field(default_factory=lambda: np.zeros((0, 4)))
+    labels: tuple[LabelScore, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+    groups: tuple[GroupErrors, ...] = ()
+    facets: dict[str, tuple[GroupErrors, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Evidence:
 def gather(folder: RunFolder, collection: Collection) -> Evidence:
     """Read every finished cell of the methods that the records hold."""
     info = collection.info
-    concepts = [Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]]
+    concepts = [Concept.of(c) for c in info["concepts"]]
     order = list(dict.fromkeys(record["method"] for record in collection.records))
     cells: dict[tuple[str, str], list[tuple[Cell, dict[str, Any]]]] = defaultdict(list)
     for cell, result in folder.results():
@@ -144,7 +146,7 @@ def _problem(
                 ranks = not any(concept.name in result.get("hard", ()) for _, result in done)
                 found[concept.name][method] = made = _method(method, part, len(done), records, ranks, facets)
                 first.setdefault(concept.name, part[0][0])
-                if not method.startswith(CEILING) and not made.constant:
+                if not method.startswith(CEILING) and not made.constant and concept.kind != "score":
                     wrong[concept.name].append(mistakes.wrong_rows(part))
     return [
         _concept(problem, concept, found[concept.name], first[concept.name], wrong[concept.name])
@@ -170,6 +172,8 @@ def _method(
     facets: dict[str, dict[str, str]],
 ) -> MethodEvidence:
     predictions = cells[0][0]
+    if predictions.concept.kind == "score":
+        return MethodEvidence(method, len(cells), mistakes.is_constant(cells), curves.scatter(cells))
     wrong = mistakes.wrong_rows(cells)
     f1 = [records[label, "f1"] for label in predictions.concept.labels]
     bounds = [(r["ci_low"], r["ci_high"]) for r in f1]
@@ -184,6 +188,7 @@ def _method(
         method,
         len(cells),
         mistakes.is_constant(cells),
+        None,
         curves.roc_points(cells) if ranks else None,
         curves.pr_points(cells) if ranks else None,
         curves.calibration(cells) if ranks else None,

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmbench.errors import UsageError
+from mmbench.evaluation.metrics import METRICS
 from mmbench.reporting import drawing
-from mmbench.reporting.comparison import Record
+from mmbench.reporting.comparison import Record, primary_of
 from mmbench.reporting.curves import Array
 from mmbench.reporting.evidence import ConceptEvidence, Evidence, MethodEvidence
 from mmbench.reporting.records import Collection
@@ -135,7 +136,7 @@ def _value(record: Record, digits: int = 3) -> str:
 def _comparisons(collection: Collection, found: ConceptEvidence) -> Iterator[Plot | str]:
     """What compares all methods on one concept: intervals, differences, curves, and the balance of the classes."""
     info, name = collection.info, found.concept.name
-    primary, place = info["protocol"]["primary_metric"], (found.problem, found.concept.name)
+    primary, place = primary_of(info, name), (found.problem, found.concept.name)
     records, left_out = _varied(primary_records(collection, found.problem, name), found)
     left, height = name_margin([r["method"] for r in records]), 0.55 + 0.17 * len(records)
     ceilings = [r["method"].startswith(CEILING) for r in records]
@@ -160,6 +161,9 @@ def _comparisons(collection: Collection, found: ConceptEvidence) -> Iterator[Plo
         )
         yield Plot("forest", *place, "", caption, alt, 0.55 + 0.17 * len(against), left, 0.4,
                    partial(drawing.forest, records=against, reference=collection.reference))  # fmt: skip
+    if found.concept.kind == "score":
+        yield f"roc, pr and balance of {name}: a score has no labels"
+        return
     yield from _curves(collection, found, records)
     counts = found.balance
     labels = found.concept.labels
@@ -173,7 +177,7 @@ def _comparisons(collection: Collection, found: ConceptEvidence) -> Iterator[Plo
 
 def primary_records(collection: Collection, problem: str, concept: str) -> list[Record]:
     """The concept's records of the primary metric, one a method, in the order of the tables."""
-    place = (problem, concept, "", collection.info["protocol"]["primary_metric"])
+    place = (problem, concept, "", primary_of(collection.info, concept))
     return [r for r in collection.records if (r["problem"], r["concept"], r["label"], r["metric"]) == place]
 
 
@@ -246,10 +250,11 @@ def _costs(collection: Collection, found: ConceptEvidence) -> Iterator[Plot | st
         if not known:
             yield f"{kind} of {name}: no method has a value"
             continue
+        better = METRICS[known[0]["metric"]].better
         caption = f"{known[0]['metric']} on {name} with its interval against {unit} (logarithmic).{left_out}"
         if not generated:
             caption += (
-                " The dashed line joins the Pareto front: no other method costs less and has a higher mean; the "
+                f" The dashed line joins the Pareto front: no other method costs less and has a {better} mean; the "
                 "intervals say how sure that is."
             )
         alt = _list((r["method"], f"{r['mean']:.3f} at {drawing.short(float(f'{r[field]:.3g}'))}") for r in known)
@@ -264,6 +269,9 @@ def _by_method(collection: Collection, found: ConceptEvidence) -> Iterator[Plot 
     reference = found.methods.get(collection.reference or "")
     for method, evidence in found.methods.items():
         place = (found.problem, name, method)
+        if evidence.scatter is not None:
+            yield _scatter(collection, found, method, evidence.scatter)
+            continue
         other = [s.f1 for s in reference.labels] if reference is not None and reference is not evidence else None
         caption = f"F1 by label of {method} on {name} with 95 % intervals."
         if other is not None:
@@ -289,6 +297,22 @@ def _by_method(collection: Collection, found: ConceptEvidence) -> Iterator[Plot 
         yield Plot("confusion", *place, caption, "", side, margin + 0.15, margin * 0.75 + 0.25,
                    partial(drawing.heat, labels=labels, counts=evidence.confusion, totals=totals),
                    max(COLUMN, 0.42 * len(labels) + name_margin(labels) + 0.3))  # fmt: skip
+
+
+def _scatter(collection: Collection, found: ConceptEvidence, method: str, points: Array) -> Plot:
+    name = found.concept.name
+    told = {
+        r["metric"]: r["mean"]
+        for r in collection.records
+        if (r["problem"], r["concept"], r["method"]) == (found.problem, name, method) and r["metric"] in ("mae", "corr")
+    }
+    values = ", ".join(f"{metric} {number(value)}" for metric, value in told.items())
+    caption = (
+        f"{method} on {name}: the prediction (mean over seeds) against the truth, a dot a test row, darker where rows "
+        f"lie on each other; on the line they agree. Means over seeds: {values}."
+    )
+    return Plot("scatter", found.problem, name, method, caption, f"{len(points):,} rows; {values}.", 2.9, 0.5, 0.4,
+                partial(drawing.scatter, points=points, bounds=found.concept.bounds))  # fmt: skip
 
 
 def _reliability(found: ConceptEvidence, method: str, evidence: MethodEvidence) -> Plot:

@@ -16,6 +16,7 @@ from typing import Any
 
 import mmbench
 from mmbench.config import Training
+from mmbench.reporting.comparison import primary_of
 from mmbench.reporting.drawing import mean_rows
 from mmbench.reporting.evidence import ConceptEvidence, Evidence, MethodEvidence, gather
 from mmbench.reporting.figures import Plot, figures, primary_records, to_svg
@@ -118,13 +119,20 @@ def _facts(collection: Collection, evidence: Evidence) -> list[tuple[str, str]]:
         ("Task", f"{info['task']['name']}: {info['task']['citation']}"),
         ("Protocol", ": ".join(filter(None, (info["protocol"]["name"], info["protocol"]["citation"])))),
         ("Split", f"{info['protocol']['split']}; split seed {info['config']['split_seed']}"),
-        ("Primary metric", info["protocol"]["primary_metric"]),
+        ("Primary metric", _primary(info)),
         *[("Rows", line) for line in dict.fromkeys(sizes)],
         ("Seeds", ", ".join(map(str, evidence.seeds))),
         ("Encoders", ", ".join(f"{m}={e}" for m, e in info["config"]["encoders"].items())),
         ("Reference", collection.reference or "none"),
         ("Data", f"{info['task']['licence']}"),
     ]
+
+
+def _primary(info: dict[str, Any]) -> str:
+    """The protocol's primary metric, and of the concepts that it is not a metric of their own."""
+    own = {c["name"]: primary_of(info, c["name"]) for c in info["concepts"]}
+    usual = info["protocol"]["primary_metric"]
+    return "; ".join([usual, *(f"{metric} of {concept}" for concept, metric in own.items() if metric != usual)])
 
 
 def _concept(collection: Collection, found: ConceptEvidence, several: bool) -> dict[str, Any]:
@@ -135,6 +143,8 @@ def _concept(collection: Collection, found: ConceptEvidence, several: bool) -> d
         "problem": found.problem,
         "concept": found.concept.name,
         "name": name or found.concept.name,
+        "primary": primary_of(collection.info, found.concept.name),
+        "score": found.concept.kind == "score",
         "labels": list(found.concept.labels),
         "ties": collection.ties.get(f"{found.problem} {found.concept.name}", {}),
         "comparisons": [] if collection.info["task"]["generated"] else [r for r in records if r["p_raw"] is not None],
@@ -174,10 +184,11 @@ def _part(
 ) -> dict[str, Any]:
     """One method on one concept: confusions and errors as rows of text."""
     exclusive = found.concept.kind == "exclusive"
+    labels = () if found.concept.kind == "score" else found.concept.labels
     totals = method.binary[:, 0] + method.binary[:, 2]
     rows = [
         (label, [(round(100 * n / total) if total else 0, mean_rows(n)) for n in counts])
-        for label, counts, total in zip(found.concept.labels, method.confusion, totals, strict=True)
+        for label, counts, total in zip(labels, method.confusion, totals, strict=True)
     ]
     fits = "1 fit" if method.fits == 1 else f"{method.fits} fits"
     return {
@@ -191,7 +202,7 @@ def _part(
         if exclusive
         else [
             [label, *(mean_rows(n) for n in counts)]
-            for label, counts in zip(found.concept.labels, method.binary, strict=True)
+            for label, counts in zip(labels, method.binary, strict=True)
         ],
         "fits": fits,
         "group_word": collection.info["task"]["group"],

@@ -165,6 +165,6 @@ def _same(first: Stored, second: Stored, info: dict[str, Any]) -> bool:
     """Whether a cell that two folders hold is one and the same."""
     if first.result["status"] != "done" or second.result["status"] != "done":
         return bool(first.result["status"] == second.result["status"])
-    concepts = [Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]]
+    concepts = [Concept.of(c) for c in info["concepts"]]
     one, two = (read_predictions(stored.predictions, concepts, "test") for stored in (first, second))
     return one.keys() == two.keys() and all(np.array_equal(one[name].scores, two[name].scores) for name in one)

@@ -84,7 +84,9 @@ def wrong_rows(cells: Cells) -> Array:
 
 
 def is_constant(cells: Cells) -> bool:
-    """Whether every row is given the same labels in every seed, as by a majority rule."""
+    """Whether every row is given the same labels, or the same score, in every seed, as by a majority rule."""
+    if cells[0][0].concept.kind == "score":
+        return bool(np.ptp([predictions.scores for predictions, _ in cells]) == 0)
     decided = np.concatenate([decide(*cell) for cell in cells])
     return bool((decided == decided[:1]).all())
 

@@ -144,8 +144,9 @@ def _gains_table(collection: Collection, concept: str, gains: list[tuple[Claim, 
 
 
 def _noise(claim: Claim, rival: Claim) -> float | None:
-    """Half-width of the difference of two unpaired shares of n_test rows each; None where the size is unknown."""
-    if not claim["n_test"] or not rival["n_test"]:
+    """Half-width of the difference of two unpaired shares of n_test rows each; None where the size is unknown, or the
+    metric is no share."""
+    if not claim["n_test"] or not rival["n_test"] or claim["metric"] in ("mae", "corr"):
         return None
     parts = [float(c["value"]) * (1 - float(c["value"])) / int(c["n_test"]) for c in (claim, rival)]
     return Z * sqrt(sum(parts))

@@ -25,7 +25,7 @@ from mmbench.evaluation.metrics import METRICS, MetricValue, compute
 from mmbench.evaluation.predictions import Predictions, read_predictions
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
-from mmbench.reporting.comparison import Comparison, Record, concept_records
+from mmbench.reporting.comparison import Comparison, Record, concept_records, primary_of
 from mmbench.reporting.merging import Gathered, Stored, gather
 from mmbench.reporting.spreads import Row
 from mmbench.reporting.verdicts import MARGIN, judge
@@ -127,6 +127,11 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
             f"compared on {question.metric}; the protocol's primary metric is {info['protocol']['primary_metric']}"
         )
         info = info | {"protocol": info["protocol"] | {"primary_metric": question.metric}}
+        own = {c["name"]: primary_of(info, c["name"]) for c in info["concepts"]}
+        others = [f"{concept} on {metric}" for concept, metric in own.items() if metric != question.metric]
+        remarks += [f"{question.metric} is not a metric of every concept: compared is {', '.join(others)}"] * bool(
+            others
+        )
     done, failures = _done(gathered, question.methods)
     present = {method for by_method in done.values() for method in by_method}
     if not present:
@@ -237,7 +242,7 @@ def _order(present: set[str], suite: Sequence[str]) -> list[str]:
 
 def _read(by_method: dict[str, list[Stored]], info: dict[str, Any], order: list[str]) -> dict[Concept, list[Row]]:
     """Every method's cells of one problem, by concept."""
-    concepts = [Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]]
+    concepts = [Concept.of(c) for c in info["concepts"]]
     rows: dict[Concept, list[Row]] = {}
     for method in (m for m in order if m in by_method):
         found: dict[str, list[tuple[Predictions, NDArray[np.float64] | None]]] = defaultdict(list)

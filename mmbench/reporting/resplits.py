@@ -12,6 +12,7 @@ from mmbench.errors import NotComparableError, UsageError, unknown
 from mmbench.evaluation.bootstrap import holm
 from mmbench.evaluation.metrics import METRICS
 from mmbench.evaluation.significance import Test, nadeau_bengio
+from mmbench.reporting.comparison import primary_of
 from mmbench.reporting.merging import check_alike, differences
 from mmbench.reporting.records import Question, read_rows
 from mmbench.reporting.tables import Entry, Table, decimals, number, p_text, signed
@@ -35,10 +36,12 @@ def resplit_tables(folders: Sequence[RunFolder], question: Question) -> list[Tab
     infos = [folder.info() for folder in folders]
     _check(folders, infos)
     info = infos[0]
-    metric = question.metric or info["protocol"]["primary_metric"]
+    if question.metric is not None:
+        info = info | {"protocol": info["protocol"] | {"primary_metric": question.metric}}
     values: dict[Place, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for folder in folders:
         for (problem, concept), rows in read_rows(folder, question.methods).items():
+            metric = primary_of(info, concept)
             for row in rows:
                 found = [value[metric].value for value in row.values]
                 if None not in found:
@@ -56,7 +59,8 @@ def resplit_tables(folders: Sequence[RunFolder], question: Question) -> list[Tab
     known = {key: test.p for key, test in tests.items() if test.p is not None}
     adjusted = dict(zip(known, holm(list(known.values())), strict=True))
     return [
-        _table(infos, place, by_method, metric, reference, {m: t for (p, m), t in tests.items() if p == place},
+        _table(infos, place, by_method, primary_of(info, place[1]), reference,
+               {m: t for (p, m), t in tests.items() if p == place},
                {m: p for (q, m), p in adjusted.items() if q == place}, len(adjusted))
         for place, by_method in values.items()
     ]  # fmt: skip

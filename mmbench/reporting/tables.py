@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmbench.errors import UsageError
-from mmbench.evaluation.metrics import METRICS
-from mmbench.reporting.comparison import Record
+from mmbench.evaluation.metrics import METRICS, applies, metrics_of
+from mmbench.reporting.comparison import Record, primary_of
 from mmbench.reporting.records import Collection
 from mmbench.splits import leaks
 
@@ -36,11 +36,18 @@ class Table:
 
 
 def make_tables(collection: Collection, metrics: Sequence[str]) -> list[Table]:
-    """The comparison tables of a run: the primary metric first, with its interval, then the other metrics."""
-    primary = collection.info["protocol"]["primary_metric"]
-    shown = [primary, *(name for name in metrics if name != primary)]
+    """The comparison tables of a run: the primary metric first, with its interval, then the other metrics.
+
+    A concept shows those of ``metrics`` that are of its kind, a score all of its own where none is.
+    """
+    kinds = {c["name"]: c["kind"] for c in collection.info["concepts"]}
     places = dict.fromkeys((r["problem"], r["concept"]) for r in collection.records)
-    return [_table(collection, problem, concept, shown) for problem, concept in places]
+    tables = []
+    for problem, concept in places:
+        primary, kind = primary_of(collection.info, concept), kinds[concept]
+        asked = [name for name in metrics if applies(name, kind)] or list(metrics_of(kind) if kind == "score" else ())
+        tables.append(_table(collection, problem, concept, [primary, *(name for name in asked if name != primary)]))
+    return tables
 
 
 def _table(collection: Collection, problem: str, concept: str, metrics: list[str]) -> Table:
@@ -89,8 +96,8 @@ def comparison_tables(collection: Collection) -> list[Table]:
             f"the proposed method {collection.info['task']['proposed']} is not in this run: "
             "say with --reference which method the others are compared with"
         )
-    primary = collection.info["protocol"]["primary_metric"]
-    here = [r for r in collection.records if r["label"] == "" and r["metric"] == primary]
+    info = collection.info
+    here = [r for r in collection.records if r["label"] == "" and r["metric"] == primary_of(info, r["concept"])]
     places = dict.fromkeys((r["problem"], r["concept"]) for r in here)
     return [
         _comparison(

@@ -21,7 +21,7 @@ from mmbench.evaluation.significance import (
     superiority,
     wilcoxon,
 )
-from mmbench.reporting.comparison import Comparison, Record, untested
+from mmbench.reporting.comparison import Comparison, Record
 
 ALPHA = 0.05
 MARGIN = 0.01
@@ -31,32 +31,22 @@ RANKING_FLIPS = 199  # a ranking of all rows each
 
 def judge(family: Sequence[Comparison], info: dict[str, Any], reference: str | None, margin: float) -> None:
     """p, Holm's adjustment over all methods and concepts of the run, the verdict that follows it, and the difference
-    that such a comparison detects with 80 % power.
+    that such a comparison detects with 80 % power. Each concept is compared on its own primary metric.
 
-    Generated data gets no verdict, for it says nothing about any method; and where the proposed one takes part, no test
-    either.
+    Generated data gets no verdict, for it says nothing about any method.
     """
-    primary, proposed = info["protocol"]["primary_metric"], info["task"]["proposed"]
-    for compared in family:
-        record = compared.record
-        record["family"] = f"{len(family)} comparisons with {reference} on {primary}"
-        record["mde"] = minimum_detectable_effect(float(compared.difference.std(ddof=1)), len(family))
-        if info["task"]["generated"] and proposed in (_unmarked(compared.row.method), _unmarked(reference)):
-            record["tests"] = [untested(record, "generated data").as_dict()]
-    tested = [compared for compared in family if not compared.record["tests"]]
-    p_values = [p_value(compared.difference) for compared in tested]
-    for compared, raw, adjusted in zip(tested, p_values, holm(p_values), strict=True):
-        record = compared.record
+    metrics = ", ".join(dict.fromkeys(compared.record["metric"] for compared in family))
+    p_values = [p_value(compared.difference) for compared in family]
+    for compared, raw, adjusted in zip(family, p_values, holm(p_values), strict=True):
+        record, spread = compared.record, compared.difference
+        primary = record["metric"]
         record["p_raw"], record["p_holm"] = raw, adjusted
+        record["family"] = f"{len(family)} comparisons with {reference} on {metrics}"
+        record["mde"] = minimum_detectable_effect(float(spread.std(ddof=1)), len(family))
         tests = _tests(compared, primary, margin, info["task"]["group"])
         record["tests"] = [test.as_dict() for test in tests]
         if not info["task"]["generated"]:
             record["verdict"] = _verdict(record, reference, tests[1], primary, margin)
-
-
-def _unmarked(method: str | None) -> str:
-    """A method's name without the mark of the run that it was merged in from."""
-    return (method or "").partition("@")[0]
 
 
 def _tests(compared: Comparison, primary: str, margin: float, group: str) -> list[Test]:
@@ -83,9 +73,9 @@ def _of_these_models(compared: Comparison, primary: str, group: str) -> list[Tes
     """The tests of the trained models as they are: sign flips and, where each method is one model, McNemar's."""
     mine, theirs = compared.row.cells, compared.reference.cells
     groups = np.unique(mine[0][0].groups, return_inverse=True)[1].astype(np.int64)
-    quick = METRICS[primary].needs == "decisions"
-    flips = sign_flip(mine, theirs, groups, primary, group, FLIPS if quick else RANKING_FLIPS)
-    if len(mine) > 1:
+    needs = METRICS[primary].needs
+    flips = sign_flip(mine, theirs, groups, primary, group, RANKING_FLIPS if needs == "scores" else FLIPS)
+    if len(mine) > 1 or needs == "numbers":
         return [flips]
     right = [(decide(*cell) == cell[0].truth).all(axis=1) for cell in (mine[0], theirs[0])]
     return [flips, mcnemar(right[0], right[1], groups)]

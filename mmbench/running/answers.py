@@ -1,13 +1,16 @@
 """From the rows of a file of answers to scores by concept, over all samples of a data set.
 
-An answer is a label's name, for a multi-label concept some of them, or a score in [0, 1] for each label. Names are
+An answer is a label's name, for a multi-label concept some of them, or a score in [0, 1] for each label; to a score
+concept it is a number. Names are
 matched as they are written; else without regard to case, quotes, surrounding space, a final period, and spaces for
 underscores. Scores are taken as they are: those of an exclusive concept need not sum to 1. What cannot be read as an
-answer stays one that is wrong (:data:`mmbench.evaluation.decisions.NO_ANSWER`).
+answer stays one that is wrong (:data:`mmbench.evaluation.decisions.NO_ANSWER`); where a number is asked for nothing
+says how wrong, and it is refused.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,7 +37,7 @@ class Answers:
     """One concept's answers, a row a sample of the data set.
 
     Attributes:
-        scores: (n, K) float64; :data:`NO_ANSWER` in rows that were not given or cannot be read.
+        scores: (n, K) float64; :data:`NO_ANSWER`, of a score NaN, in rows that were not given or cannot be read.
         given: (n,) bool: the file has an answer, readable or not.
         unparsed: (n,) bool: given, but not readable.
         normalised: (n,) bool: a label was matched by its normal form only.
@@ -67,8 +70,8 @@ def match_answers(file: AnswerFile, dataset: Dataset, concepts: Sequence[Concept
 
     Raises:
         UsageError: ids that are unknown or given twice, labels that do not exist, scores that are no finite numbers in
-            [0, 1] or not there for every label, no answer to any concept, or none of a concept that can be read: named
-            (the first three) and counted.
+            [0, 1] or not there for every label, answers to a score concept that are no numbers, no answer to any
+            concept, or none of a concept that can be read: named (the first three) and counted.
     """
     places, wrong = _places(file, dataset)
     fields = dict.fromkeys(name for row in file.rows for name in row)
@@ -139,6 +142,8 @@ def _answers_of(
         if place < 0 or not any(field in row for field in fields):
             continue
         value = row[whole[0]] if whole else {label: row.get(field) for label, field in by_label.items()}
+        if concept.kind == "score" and _is_blank(value):
+            continue  # left out, not answered wrongly
         scores = reader.read(str(row[file.id_field]), value)
         found.given[place] = True
         found.normalised[place] = reader.normalised
@@ -148,6 +153,11 @@ def _answers_of(
         else:
             found.scores[place] = scores
     reasons = reader.complaints()
+    if not reasons and unreadable and concept.kind == "score":
+        reasons = [
+            f"{len(unreadable)} answers to {concept.name} are no finite numbers: {first(unreadable)}; a score has no "
+            "wrong to count them as: give numbers, or leave these rows out with --allow-partial"
+        ]
     if not reasons and found.given.any() and found.unparsed.sum() == found.given.sum():
         some = ", ".join(list(found.unread.values())[:3]) + ", …" * (len(found.unread) > 3)
         reasons = [
@@ -157,9 +167,14 @@ def _answers_of(
     return replace(found, hard=reader.hard > 0), reasons
 
 
+def _is_blank(value: Any) -> bool:
+    return all(part in (None, "") for part in (value.values() if isinstance(value, dict) else [value]))
+
+
 def _nothing(concept: Concept, n: int) -> Answers:
     given, unparsed, normalised = (np.zeros(n, dtype=np.bool_) for _ in range(3))
-    return Answers(np.full((n, len(concept.labels)), NO_ANSWER), given, unparsed, normalised, hard=False, unread={})
+    nothing = np.nan if concept.kind == "score" else NO_ANSWER
+    return Answers(np.full((n, len(concept.labels)), nothing), given, unparsed, normalised, hard=False, unread={})
 
 
 def normal(text: str) -> str:
@@ -184,6 +199,12 @@ class _Reader:
     def read(self, sample: str, value: Any) -> NDArray[np.float64] | None:
         """A row's scores (K,), or None where they cannot be read."""
         self.normalised = False
+        if self.concept.kind == "score":
+            if isinstance(value, dict):
+                self.unknown |= {label: None for label in value if self._column(label) is None}
+                value = next(iter(value.values()), None)
+            number = _number(value, -math.inf, math.inf)
+            return None if number is None else np.array([number])
         if isinstance(value, dict):
             return self._scores(sample, value)
         columns = self._labels(value)
@@ -255,12 +276,12 @@ class _Reader:
         return []
 
 
-def _number(value: Any) -> float | None:
-    """A score, or None where it is none; text is read as JSON and CSV write numbers."""
+def _number(value: Any, low: float = 0.0, high: float = 1.0) -> float | None:
+    """A finite number within these bounds, or None; text is read as JSON and CSV write numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and "_" in value):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if 0 <= number <= 1 else None
+    return number if math.isfinite(number) and low <= number <= high else None

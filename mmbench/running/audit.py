@@ -68,7 +68,7 @@ def disagreement(by_annotation: Mapping[str, Dataset]) -> Iterator[Finding]:
     for (first, a), (second, b) in combinations(by_annotation.items(), 2):
         for concept in a.concepts:
             same = next((other for other in b.concepts if other == concept), None)
-            if same is None or not np.array_equal(a.ids, b.ids):
+            if same is None or concept.kind == "score" or not np.array_equal(a.ids, b.ids):
                 continue
             both = a.labelled(concept.name) & b.labelled(concept.name)
             differ = held_labels(a, concept) != held_labels(b, concept)

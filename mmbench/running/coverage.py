@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.contracts import Concept, Dataset, Problem
+from mmbench.contracts import Concept, Dataset, Problem, known, unlabelled
 from mmbench.errors import UsageError
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
 from mmbench.running.answer_files import AnswerFile, first
 from mmbench.running.answers import Matched
-from mmbench.running.execute import known
 from mmbench.running.plan import Plan
 from mmbench.running.prepare import encode_stateless, split_digest, usable_split
 from mmbench.running.store import RunFolder, folder_name
@@ -26,7 +26,7 @@ from mmbench.running.store import RunFolder, folder_name
 
 @dataclass(frozen=True)
 class Posed:
-    """What one problem scores: its split, and targets that are -1 where a test row has no answer.
+    """What one problem scores: its split, and targets that are unlabelled where a test row has no answer.
 
     ``rows`` is the :func:`mmbench.running.prepare.split_digest`, of a partial run another one.
     """
@@ -34,7 +34,7 @@ class Posed:
     problem: Problem
     concepts: tuple[Concept, ...]
     split: NDArray[np.str_]
-    targets: Mapping[str, NDArray[np.int64]]
+    targets: Mapping[str, NDArray[Any]]
     rows: str
 
     def tested(self, concept: str) -> NDArray[np.bool_]:
@@ -67,7 +67,7 @@ def pose(plan: Plan, bad: dict[int, str], covered: Mapping[str, NDArray[np.bool_
         rows = split_digest(plan.dataset.ids, split)
         if covered is not None:
             for name, target in targets.items():
-                target[(split == "test") & ~covered[name]] = -1
+                target[(split == "test") & ~covered[name]] = unlabelled(target)
             rows = digest([rows, plan.dataset.fingerprint])[:16]
         concepts = [c for c in plan.dataset.concepts if c.name in targets]
         concepts = [c for c in concepts if ((split == "test") & known(targets[c.name])).any()]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mmbench.config import RunConfig
-from mmbench.contracts import FitContext, Model
+from mmbench.contracts import FitContext, Model, known
 from mmbench.errors import MmbenchError
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import compute
@@ -163,12 +163,6 @@ def _predict(model: Model, part: Part, prepared: Prepared) -> dict[str, Scores]:
             found = "nothing" if given is None else f"shape {given.shape}, finite: {bool(np.isfinite(given).all())}"
             raise ValueError(f"scores of concept {concept.name}: expected finite {shape}, got {found}")
     return scores
-
-
-def known(target: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which rows of a target, (n,) or (n, K), have a label."""
-    rows: NDArray[np.bool_] = (target if target.ndim == 1 else target[:, 0]) >= 0
-    return rows
 
 
 def predictions_writer(prepared: Prepared, scores: dict[str, Scores]) -> Callable[[Path], None]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.config import Settings
+from mmbench.contracts import known
 from mmbench.errors import NotComparableError, UsageError
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import compute
@@ -28,7 +29,6 @@ from mmbench.running.coverage import (
     pose,
     unreadable,
 )
-from mmbench.running.execute import known
 from mmbench.running.plan import Plan, describe, describe_problems
 from mmbench.running.provenance import provenance
 from mmbench.running.store import CEILING, Cell, RunFolder

@@ -237,12 +237,18 @@ def _split_in_words(plan: Plan) -> str:
 
 
 def _sizes(dataset: Dataset, concept: Concept, split: NDArray[np.str_]) -> dict[str, Any]:
-    """How many labelled rows each split has, rows a label, and test and val rows whose group is also in train."""
+    """How many labelled rows each split has, rows a label, and test and val rows whose group is also in train.
+
+    The one label of a score holds in every labelled row.
+    """
     labelled = dataset.labelled(concept.name)
     rows = {name: labelled & (split == name) for name in SPLITS}
     seen = np.isin(dataset.groups, dataset.groups[split == "train"])
     target = dataset.targets[concept.name]
-    hits = target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1
+    if concept.kind == "score":
+        hits = labelled[:, None]
+    else:
+        hits = target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1
     return {
         **{f"n_{name}": int(chosen.sum()) for name, chosen in rows.items()},
         "n_groups": len(np.unique(dataset.groups[rows["test"]])),
@@ -293,11 +299,7 @@ def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
         "metric_version": METRIC_VERSION,
         "fingerprint": dataset.fingerprint,
         "features": plan.features,
-        "concepts": [
-            {"name": c.name, "labels": list(c.labels), "kind": c.kind, "background": c.background}
-            for c in dataset.concepts
-            if c.name in plan.config.concepts
-        ],
+        "concepts": [c.record() for c in dataset.concepts if c.name in plan.config.concepts],
         "problems": describe_problems(plan, bad),
         "unreadable_inputs": len(bad),
         "ablations": plan.ablations,

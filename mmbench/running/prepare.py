@@ -22,7 +22,7 @@ class Part:
     """One split of a problem as NumPy arrays.
 
     ``values`` float32 (n, d_m) or (n, T_m, d_m), ``present`` bool (n,) and, of sequences, ``steps`` bool (n, T_m) by
-    modality; ``targets`` int64 by concept, -1 unlabelled.
+    modality; ``targets`` by concept, as a :class:`mmbench.contracts.Dataset` has them.
     """
 
     ids: NDArray[np.str_]
@@ -30,7 +30,7 @@ class Part:
     values: dict[str, NDArray[np.float32]]
     present: dict[str, NDArray[np.bool_]]
     steps: dict[str, NDArray[np.bool_]]
-    targets: dict[str, NDArray[np.int64]]
+    targets: dict[str, NDArray[Any]]
 
     def inputs(self) -> Inputs:
         """What a model may see of any split."""

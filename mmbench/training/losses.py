@@ -1,4 +1,9 @@
-"""The objectives of a problem and their unweighted losses, the same for every strategy."""
+"""The objectives of a problem and their unweighted losses, the same for every strategy.
+
+A target that is a float is a score: NaN is no label, and its loss is the absolute error, of what :func:`standardised`
+has brought to the scale on which the training rows have unit deviation, so that no unit of measurement decides how much
+a score weighs beside the cross-entropies. MAE is what the field reports of scores, and trains on.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +22,35 @@ from mmbench.errors import MmbenchError
 UNLABELLED = -1
 
 
+def has_label(target: Tensor) -> Tensor:
+    """Where a target, of any shape, has a label: not NaN in a score, else not -1."""
+    return ~target.isnan() if target.is_floating_point() else target != UNLABELLED
+
+
+def without_labels(target: Tensor, rows: Tensor) -> Tensor:
+    """The target (n,) or (n, K) with the labels of ``rows``, bool (n,), taken away."""
+    return target.masked_fill(
+        rows if target.ndim == 1 else rows.unsqueeze(1), torch.nan if target.is_floating_point() else UNLABELLED
+    )
+
+
 def list_objectives(
     concepts: tuple[Concept, ...], targets: Mapping[str, Tensor], mode: Literal["concept", "label"]
 ) -> tuple[Objective, ...]:
-    """One objective an exclusive concept and one a label of a multi-label concept; ``label`` mode: one a label always.
+    """One objective an exclusive concept or score and one a label of a multi-label concept.
 
     Args:
         concepts: what is predicted.
-        targets: int64 training targets by concept, (n,) or (n, K), -1 unlabelled; they give the counts.
-        mode: ``"concept"`` or ``"label"``.
+        targets: training targets by concept, (n,) or (n, K); they give the counts.
+        mode: ``"concept"``, or ``"label"``, in which exclusive concepts too have an objective a label.
     """
     objectives = []
     for concept in concepts:
         target = targets[concept.name]
         multilabel = concept.kind == "multilabel"
-        known = (target[:, 0] if multilabel else target) != UNLABELLED
+        known = has_label(target[:, 0] if multilabel else target)
         labelled = int(known.sum())
-        if multilabel or mode == "label":
+        if multilabel or (mode == "label" and concept.kind != "score"):
             for index, label in enumerate(concept.labels):
                 hits = target[:, index] == 1 if multilabel else target == index
                 objectives.append(Objective(concept.name, label, index, labelled, int(hits.sum())))
@@ -48,6 +65,8 @@ def list_objectives(
 def balanced_weights(objectives: tuple[Objective, ...], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Class weights N / (C N_c) by objective, as scikit-learn's ``balanced``: (K,), or (2,) of a label's 0 and 1.
 
+    A score has no classes and gets none.
+
     Raises:
         MmbenchError: a class without a training row, for which no weight exists. The last classes of an exclusive
             concept, which the counts cannot know of, are found by :func:`objective_losses`.
@@ -55,6 +74,8 @@ def balanced_weights(objectives: tuple[Objective, ...], targets: Mapping[str, Te
     weights = {}
     for objective in objectives:
         target = targets[objective.concept]
+        if target.is_floating_point():
+            continue
         if objective.index is not None:
             known = target[:, objective.index] if target.ndim == 2 else target
             hit = known == (1 if target.ndim == 2 else objective.index)
@@ -84,11 +105,12 @@ def objective_losses(
 
     An objective of a whole concept is cross-entropy, one of a label binary cross-entropy on that logit, each times
     (1 - p_d)^beta, p_d being the probability given to the truth (MT25 equations 8-10). Both come from the log-odds of
-    the truth, so that they keep their digits at any logit.
+    the truth, so that they keep their digits at any logit. An objective of a score is the absolute error, without that
+    factor: there is no probability of the truth.
 
     Args:
-        outputs: logits (B, K) by concept.
-        targets: int64 (B,) or (B, K) by concept, -1 unlabelled.
+        outputs: logits (B, K) by concept; of a score (B, 1).
+        targets: int64 (B,) or (B, K) by concept, -1 unlabelled; of a score float (B,), NaN unlabelled.
         objectives: what to compute.
         focus: beta.
         weights: by objective, each class's factor on a sample's loss, as :func:`balanced_weights` gives them; the mean
@@ -106,20 +128,12 @@ def objective_losses(
     for concept, group in _by_concept(objectives):
         logits, target = outputs[concept], targets[concept]
         of = [objectives[place] for place in group]
-        if of[0].index is None:
-            margin = _margin(logits, target.clamp(min=0)).unsqueeze(1)
-            target = target.unsqueeze(1)
+        if target.is_floating_point():
+            target = target.to(logits.dtype).unsqueeze(1)
+            row_losses = (logits - target.nan_to_num()).abs()
         else:
-            columns = torch.tensor([objective.index for objective in of], device=target.device)
-            target = target[:, columns] if target.ndim == 2 else _one_against_rest(target, columns)
-            margin = torch.where(target == 1, logits[:, columns], -logits[:, columns])
-        row_losses = focal(margin, focus)
-        if weights is not None:
-            table = torch.stack([weights[objective.name] for objective in of]).to(row_losses)
-            if of[0].index is None and table.shape[1] != logits.shape[1]:
-                raise _no_row(of[0])
-            row_losses = row_losses * table.gather(1, target.clamp(min=0).T).T
-        known = target != UNLABELLED
+            target, row_losses = _class_losses(logits, target, of, focus, weights)
+        known = has_label(target)
         if not known.any():
             continue
         count.append(known.sum(0))
@@ -132,6 +146,26 @@ def objective_losses(
     losses, order = torch.cat(total)[active] / counts[active], order[active]
     rank = order.argsort()
     return losses[rank], order[rank]
+
+
+def _class_losses(
+    logits: Tensor, target: Tensor, of: list[Objective], focus: float, weights: Mapping[str, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Targets and losses of each row and objective, (B, A), of a whole exclusive concept or of labels."""
+    if of[0].index is None:
+        margin = _margin(logits, target.clamp(min=0)).unsqueeze(1)
+        target = target.unsqueeze(1)
+    else:
+        columns = torch.tensor([objective.index for objective in of], device=target.device)
+        target = target[:, columns] if target.ndim == 2 else _one_against_rest(target, columns)
+        margin = torch.where(target == 1, logits[:, columns], -logits[:, columns])
+    row_losses = focal(margin, focus)
+    if weights is not None:
+        table = torch.stack([weights[objective.name] for objective in of]).to(row_losses)
+        if of[0].index is None and table.shape[1] != logits.shape[1]:
+            raise _no_row(of[0])
+        row_losses = row_losses * table.gather(1, target.clamp(min=0).T).T
+    return target, row_losses
 
 
 @dataclass(frozen=True)
@@ -157,6 +191,26 @@ def _by_concept(objectives: tuple[Objective, ...]) -> list[tuple[str, list[int]]
     for place, objective in enumerate(objectives):
         groups.setdefault((objective.concept, objective.index is None), []).append(place)
     return [(concept, places) for (concept, _), places in groups.items()]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the training rows of a score lie: ``raw = centre + spread * standardised``."""
+
+    centre: float
+    spread: float
+
+
+def scale_of(target: Tensor) -> Scale:
+    """The mean and the (population) standard deviation of the labelled rows of a score; a constant has spread 1."""
+    values = target[has_label(target)].double()
+    spread = float(values.std(correction=0))
+    return Scale(float(values.mean()), spread if spread > 0 else 1.0)
+
+
+def standardised(targets: Mapping[str, Tensor], scales: Mapping[str, Scale]) -> dict[str, Tensor]:
+    """The targets with every score of ``scales`` on its own scale."""
+    return {c: (t - scales[c].centre) / scales[c].spread if c in scales else t for c, t in targets.items()}
 
 
 def _one_against_rest(target: Tensor, columns: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from mmbench.contracts import Concept, Examples, FitContext, Inputs, Model, Obje
 from mmbench.hashing import derive_seed
 from mmbench.modules import Fusion, Strategy
 from mmbench.training.loop import train_network
-from mmbench.training.losses import list_objectives
+from mmbench.training.losses import Scale, has_label, list_objectives, scale_of, standardised
 from mmbench.training.network import Network, Trainable, predict_logits
 
 if TYPE_CHECKING:
@@ -42,14 +42,17 @@ class TrainedModel(Model):
         self.fitted: list[tuple[tuple[Objective, ...], Trainable, Strategy]] = []
         self.concepts: tuple[Concept, ...] = ()
         self.by_label = False
+        self.scales: dict[str, Scale] = {}
 
     def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
         """Train one network, or one an objective where the strategy asks for that."""
         self.concepts, self.by_label = context.concepts, context.settings.objectives == "label"
+        self.scales = {c.name: scale_of(train.targets[c.name]) for c in self.concepts if c.kind == "score"}
+        train, val = (replace(part, targets=standardised(part.targets, self.scales)) for part in (train, val))
         objectives = list_objectives(context.concepts, train.targets, context.settings.objectives)
         separate = self.make_strategy(objectives).separate
         groups = [(objective,) for objective in objectives] if separate else [objectives]
-        shared = tuple(replace(c, kind="multilabel") for c in context.concepts) if self.by_label else context.concepts
+        shared = tuple(map(_by_label, context.concepts)) if self.by_label else context.concepts
         histories = []
         for group in groups:
             concepts, local = _narrow(group[0], context.concepts) if separate else (shared, group)
@@ -100,9 +103,13 @@ class TrainedModel(Model):
                 logits[group[0].concept][:, group[0].index] = predicted[group[0].concept][:, 0]
             else:
                 logits.update(predicted)
-        return {
-            concept.name: _scores(logits[concept.name], concept, self.by_label).numpy() for concept in self.concepts
-        }
+        return {c.name: self._scores(logits[c.name].double(), c).numpy() for c in self.concepts}
+
+    def _scores(self, logits: Tensor, concept: Concept) -> Tensor:
+        if concept.kind == "score":
+            scale = self.scales[concept.name]
+            return scale.centre + scale.spread * logits
+        return torch.softmax(logits, -1) if concept.kind == "exclusive" and not self.by_label else torch.sigmoid(logits)
 
     @property
     def n_parameters(self) -> int:
@@ -135,9 +142,9 @@ class NetworkModel(TrainedModel):
         return Network(sizes, fusion, heads, concepts, settings.width, settings.dropout, sequences)
 
 
-def _scores(logits: Tensor, concept: Concept, by_label: bool) -> Tensor:
-    logits = logits.double()
-    return torch.softmax(logits, -1) if concept.kind == "exclusive" and not by_label else torch.sigmoid(logits)
+def _by_label(concept: Concept) -> Concept:
+    """The concept as labels that stand each for itself; a score stays one."""
+    return concept if concept.kind == "score" else replace(concept, kind="multilabel")
 
 
 def _narrow(objective: Objective, concepts: tuple[Concept, ...]) -> tuple[tuple[Concept, ...], tuple[Objective, ...]]:
@@ -154,7 +161,7 @@ def _columns(examples: Examples, group: tuple[Objective, ...], separate: bool) -
         return examples
     objective = group[0]
     target = examples.targets[objective.concept]
-    known = (target if target.ndim == 1 else target[:, 0]) >= 0
+    known = has_label(target if target.ndim == 1 else target[:, 0])
     if objective.index is not None:
         target = target[:, [objective.index]] if target.ndim == 2 else (target == objective.index).long().unsqueeze(1)
     return Examples(examples.inputs, {objective.concept: target}).rows(known)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmbench.contracts import Concept, Examples, Inputs
 from mmbench.modules import Fusion
-from mmbench.training.losses import Measure
+from mmbench.training.losses import Measure, without_labels
 from mmbench.training.sequences import Recurrent, aligned
 
 PREDICT_ROWS = 512
@@ -72,8 +72,8 @@ def trunk(features: int, width: int, dropout: float) -> nn.Module:
 
 
 def labelled_where(present: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The targets of rows where ``present`` (B,) holds, -1 elsewhere: what a branch of one modality is trained on."""
-    return {c: t.masked_fill(~(present if t.ndim == 1 else present.unsqueeze(1)), -1) for c, t in targets.items()}
+    """The targets of rows where ``present`` (B,) holds, unlabelled elsewhere: what a branch of one modality learns."""
+    return {c: without_labels(t, ~present) for c, t in targets.items()}
 
 
 def encoder(features: int, width: int, dropout: float) -> nn.Module:

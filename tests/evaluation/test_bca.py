@@ -12,8 +12,10 @@ from mmbench.contracts import Concept
 from mmbench.evaluation import bca as module
 from mmbench.evaluation.bca import bca, jackknife, without_each_seed
 from mmbench.evaluation.bootstrap import Draws, interval, ranking_replicates
-from mmbench.evaluation.metrics import METRICS, compute
+from mmbench.evaluation.metrics import compute, metrics_of
 from mmbench.evaluation.predictions import Predictions
+
+METRICS = metrics_of("multilabel")
 
 
 def cell(n=40, k=3, kind="multilabel", seed=0, positive=0.4):

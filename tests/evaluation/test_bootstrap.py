@@ -26,8 +26,10 @@ from mmbench.evaluation.bootstrap import (
     rare_labels,
     spread_over_seeds,
 )
-from mmbench.evaluation.metrics import METRICS
+from mmbench.evaluation.metrics import metrics_of
 from mmbench.evaluation.predictions import Predictions
+
+METRICS = metrics_of("multilabel")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning"),

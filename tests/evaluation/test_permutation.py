@@ -9,9 +9,11 @@ import pytest
 from scipy import stats
 
 from mmbench.contracts import Concept
-from mmbench.evaluation.metrics import METRICS, compute
+from mmbench.evaluation.metrics import compute, metrics_of
 from mmbench.evaluation.permutation import sign_flip
 from mmbench.evaluation.predictions import Predictions
+
+METRICS = metrics_of("multilabel")
 
 
 def cells(n=18, k=3, kind="multilabel", seeds=2, of=0, ties=True):

@@ -8,10 +8,12 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from mmbench.contracts import Concept
-from mmbench.evaluation.metrics import METRICS, compute
+from mmbench.evaluation.metrics import compute, metrics_of
 from mmbench.evaluation.predictions import Predictions
 from mmbench.reporting import spreads
 from mmbench.reporting.spreads import Row, make_spreads, roughness
+
+METRICS = metrics_of("multilabel")
 
 N, K = 90, 3
 RNG = np.random.default_rng(5)

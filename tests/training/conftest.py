@@ -1,4 +1,4 @@
-"""A small problem with two modalities, three kinds of objective, unlabelled rows and missing inputs."""
+"""A small problem with two modalities, all kinds of objective, unlabelled rows and missing inputs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ CONCEPTS = (
     Concept("kinds", ("flood", "fire"), "multilabel"),
     Concept("useful", ("no", "yes"), background="no"),
 )
+RATING = Concept("rating", ("stars",), "score", bounds=(90.0, 110.0))
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,11 @@ class Small:
             "severity": (hidden[:, 0] > -0.4).long() + (hidden[:, 2] > 0.5).long(),
             "kinds": kinds,
             "useful": (hidden[:, 1] > 0).long(),
+            "rating": 100 + 3 * hidden[:, 2].double(),
         }
         for target in targets.values():
-            target[torch.rand(rows, generator=draw) < unlabelled] = -1
+            lost = torch.rand(rows, generator=draw) < unlabelled
+            target[lost] = torch.nan if target.is_floating_point() else -1
         return Examples(Inputs(values, present), {c.name: targets[c.name] for c in self.concepts})
 
     def context(
@@ -55,6 +58,12 @@ class Small:
 @pytest.fixture
 def small() -> Small:
     return Small()
+
+
+@pytest.fixture
+def mixed() -> Small:
+    """The same problem with a score beside the labels."""
+    return Small((*CONCEPTS, RATING))
 
 
 @pytest.fixture

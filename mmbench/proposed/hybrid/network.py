@@ -155,13 +155,17 @@ def mix(logits: Tensor, present: Tensor, kind: ConceptKind) -> Tensor:
     """Early and late decisions averaged in probability: logits (B, 1 + N, K), present (B, N) -> (B, K).
 
     Half the weight is the early branch's, half is shared by the modalities present (by all where none is). Returned are
-    log-probabilities where exclusive, the mixture's log-odds where multi-label. A single branch passes through.
+    log-probabilities where exclusive, the mixture's log-odds where multi-label, of a score the weighted mean. A single
+    branch passes through.
     """
     if logits.shape[1] == 1:
         return logits[:, 0]
     here = (present | ~present.any(dim=1, keepdim=True)).to(logits.dtype)
     late = here / here.sum(dim=1, keepdim=True)
-    log_weights = (torch.cat([torch.ones_like(late[:, :1]), late], dim=1) / 2).log().unsqueeze(-1)
+    weights = (torch.cat([torch.ones_like(late[:, :1]), late], dim=1) / 2).unsqueeze(-1)
+    if kind == "score":
+        return (weights * logits).sum(dim=1)
+    log_weights = weights.log()
     if kind == "exclusive":
         return torch.logsumexp(log_softmax(logits, dim=-1) + log_weights, dim=1)
     positive = torch.logsumexp(logsigmoid(logits) + log_weights, dim=1)
