@@ -52,7 +52,8 @@ def _reduce(dataset: Dataset, problem: Problem, fraction: float, split_seed: int
         return problem
     held, names = _labels(dataset, problem, train)
     kept = nested_share(dataset.groups[train], held, fraction, derive_seed(split_seed, "train fraction"))
-    lost = [name for name, there, left in zip(names, held.any(0), held[kept].any(0), strict=True) if there and not left]
+    missing = np.flatnonzero(held.any(axis=0) & ~held[kept].any(axis=0))
+    lost = [names[place] for place in missing]
     if lost:
         more = f" and {len(lost) - 3} labels more" if len(lost) > 3 else ""
         raise UsageError(

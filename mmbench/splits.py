@@ -73,8 +73,10 @@ def nested_share(
     the labels. Taken are the first groups whose rows come closest to the share, one at the least.
 
     Args:
-        groups, strata, seed: as for :func:`grouped_split`.
-        fraction: above 0, at most 1.
+        groups: (n,) the name of each row's group.
+        strata: (n,) one label a row, or (n, L) bool, which of L labels a row holds.
+        fraction: the share of the rows, above 0 and at most 1.
+        seed: another seed is another share.
 
     Returns:
         (n,) bool, the rows that are taken.

@@ -237,8 +237,10 @@ def _tell(failed: Sequence[Failed]) -> int:
     from mmbench.cli.progress import say
 
     for cell, record in failed:
-        what = "no predictions under stress" if record["status"] == "done" else "failed"
-        say(f"{what}: {cell}: {record.get('error', record.get('stress_error'))['message']}")
+        if record["status"] == "done":
+            say(f"no predictions under stress: {cell}: {record['stress_error']['message']}")
+        else:
+            say(f"failed: {cell}: {record['error']['message']}")
     return 1 if failed else 0
 
 

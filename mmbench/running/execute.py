@@ -106,9 +106,10 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
         }
     if stored is not None and again:
         return _add_stress(place, cell, stored, record, outcome)
-    place.folder.write_cell(
-        cell, record, outcome and outcome.write_predictions, outcome and outcome.write_stress
-    )
+    if outcome is None:
+        place.folder.write_cell(cell, record)
+    else:
+        place.folder.write_cell(cell, record, outcome.write_predictions, outcome.write_stress)
     return record
 
 

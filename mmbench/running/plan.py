@@ -44,8 +44,9 @@ class Plan:
     """What a run will do.
 
     ``features`` are the fingerprints of the encoders by modality, ``cells`` all cells asked for, ``todo`` those
-    that have to be run (finished ones that lack predictions under ``stress``, levels by axis, too); ``ablations`` say by full method which variant is without which part; ``lines`` are what the
-    user should know of the planning (methods left out, cells run again).
+    that have to be run (also finished ones that lack predictions under ``stress``, its levels by axis); ``ablations``
+    say by full method which variant is without which part; ``lines`` are what the user should know of the planning
+    (methods left out, cells run again).
     """
 
     name: str
@@ -246,8 +247,8 @@ def _missing(
     lines = [f"{method}: its plug-in changed, so its cells are run again" for method in sorted(changed)]
     if unstressed:
         lines.append(
-            f"{unstressed} finished cell{'s' * (unstressed != 1)} without predictions under this stress: models are not "
-            "stored, so they are trained again, must predict the same on clean inputs, and keep their results"
+            f"{unstressed} finished cell{'s' * (unstressed != 1)} without predictions under this stress: models are "
+            "not stored, so they are trained again, must predict the same on clean inputs, and keep their results"
         )
     return tuple(todo), lines
 

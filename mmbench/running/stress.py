@@ -1,9 +1,9 @@
 """Test inputs made worse on purpose: noise, a missing modality, modalities that contradict each other.
 
 Only the encoded test inputs of a model that was trained on clean data change, and only what is named below. Everything
-is drawn by a hash of the axis, the modality and the sample's id: the same for every method and seed, so that methods are
-paired row by row, and independent of the order of rows and of what else is in the split. A smaller level does to some
-rows, or with the same draws, what a larger one does. Of a modality that a row does not have, nothing changes.
+is drawn by a hash of the axis, the modality and the sample's id: the same for every method and seed, so that methods
+are paired row by row, whatever the order of the rows. A smaller level does to some of the rows, or with the same draws,
+what a larger one does. Of a modality that a row does not have, nothing changes.
 
 noise     every feature of every present row, and step, of the modality gets level × its standard deviation over the
           training rows (and steps) that have the modality × a standard normal draw; ``all`` does it to every modality
@@ -101,7 +101,9 @@ def deviations(train: Part) -> dict[str, NDArray[np.float32]]:
     return found
 
 
-def stress(test: Part, scenario: Scenario, deviation: Mapping[str, NDArray[np.float32]]) -> tuple[Part, NDArray[np.float64]]:
+def stress(
+    test: Part, scenario: Scenario, deviation: Mapping[str, NDArray[np.float32]]
+) -> tuple[Part, NDArray[np.float64]]:
     """The test rows under a scenario, and the share from which on each is stressed, (n,); inf where it never is.
 
     Raises:
