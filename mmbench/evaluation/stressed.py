@@ -6,7 +6,7 @@ row is: the scores of a smaller share are the stressed ones of its rows and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mmbench.evaluation.predictions import UNREADABLE
 
 Scores = NDArray[np.float64]
 AXES = ("noise", "missing", "conflict")
+VERSION = 1  # of how inputs are stressed: predictions under another one are made again
 WHOLE = 1.0  # the level at which scenarios of shares are stored
 
 
@@ -44,18 +45,19 @@ class Stressed:
     scores: dict[str, Scores]
 
 
-def at_level(clean: Scores, stressed: Scores, since: Scores, level: float) -> Scores:
-    """The scores at a level: (n, K), the stressed ones where ``since`` is at most the level; level 0 is ``clean``."""
+def at_level(clean: Scores, stressed: tuple[Scores, Scores], level: float) -> Scores:
+    """The scores (n, K) at a level, of what :func:`read_stressed` gives for its scenario; level 0 is ``clean``."""
+    since, scores = stressed
     touched: NDArray[np.bool_] = (since <= level) & (level > 0)
-    return np.where(touched[:, None], stressed, clean)
+    return np.where(touched[:, None], scores, clean)
 
 
 def write_stressed(path: Path, ids: NDArray[np.str_], found: Sequence[Stressed]) -> None:
-    """Write ``id``; ``axis``, ``modality`` and ``level`` of each scenario; by its place ``since/0``, ``scores/0/…``.
-
-    No pickle; the same content gives the same bytes.
+    """Write ``version`` and ``id``; ``axis``, ``modality`` and ``level`` of each scenario; by its place ``since/0`` and
+    ``scores/0/…``. No pickle; the same content gives the same bytes.
     """
     arrays: dict[str, NDArray[np.generic]] = {
+        "version": np.array(VERSION),
         "id": ids,
         "axis": np.array([s.scenario.axis for s in found]),
         "modality": np.array([s.scenario.modality for s in found]),
@@ -68,26 +70,31 @@ def write_stressed(path: Path, ids: NDArray[np.str_], found: Sequence[Stressed])
 
 
 def stored_scenarios(path: Path) -> frozenset[Scenario]:
-    """The scenarios of a file; none where it is absent or damaged, so that it is made again."""
+    """The scenarios of a file; none where it is absent, damaged or of another version, so that it is made again."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return frozenset(_scenarios(file))
+            return frozenset(_scenarios(file) if file["version"] == VERSION else ())
     except UNREADABLE:
         return frozenset()
 
 
-def read_stressed(path: Path, scenario: Scenario, ids: NDArray[np.str_], concept: str) -> tuple[Scores, Scores]:
-    """``since`` (n,) and the concept's scores (n, K) of a scenario that the file holds, in the order of ``ids``.
+def read_stressed(
+    path: Path, scenarios: Collection[Scenario], ids: NDArray[np.str_], concept: str
+) -> dict[Scenario, tuple[Scores, Scores]]:
+    """By scenario that the file holds ``since`` (n,) and the concept's scores (n, K), in the order of ``ids``.
 
     Raises:
         MmbenchError: a file that is damaged, or of other rows.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            place = _scenarios(file).index(scenario)
             rows = {sample: row for row, sample in enumerate(file["id"].tolist())}
             order = np.array([rows[sample] for sample in ids.tolist()], dtype=np.int64)
-            return file[f"since/{place}"][order], file[f"scores/{place}/{concept}"][order]
+            places = {scenario: place for place, scenario in enumerate(_scenarios(file))}
+            return {
+                scenario: (file[f"since/{place}"][order], file[f"scores/{place}/{concept}"][order])
+                for scenario, place in ((scenario, places[scenario]) for scenario in scenarios)
+            }
     except UNREADABLE as error:
         raise MmbenchError(
             f"{path} is damaged ({type(error).__name__}): delete it, and the same command with --stress makes it again"

@@ -15,8 +15,9 @@ from mmbench.fractions import FULL
 from mmbench.reporting import panels
 from mmbench.reporting.comparison import Record
 from mmbench.reporting.figures import Plot, stamped
+from mmbench.reporting.mistakes import is_constant
 from mmbench.reporting.panels import Panel, line_of
-from mmbench.reporting.points import TO_METHOD, Point, bounds_of, in_legend, notes_on, point_records
+from mmbench.reporting.points import TO_METHOD, Point, bounds_of, in_legend, notes_on, point_records, without
 from mmbench.reporting.records import Collection, Question, make_records, read_rows
 from mmbench.reporting.study import Study
 from mmbench.reporting.tables import (
@@ -71,7 +72,8 @@ def learning_study(folder: RunFolder, methods: tuple[str, ...] | None = None) ->
         by_method = {key: made[key] for key in sorted(made, key=lambda key: (order.index(key[0]), key[1]))}
         records += [{"study": "learning", "train_fraction": key[1], **record} for key, record in by_method.items()]
         tables.append(_table(largest, most, by_method))
-        plots.append(_plot(largest, most, by_method))
+        flat = {p.row.method for p in chosen if is_constant(p.row.cells)}
+        plots.append(_plot(largest, most, by_method, flat))
     return Study(tuple(tables), tuple(records), tuple(plots), tuple(absent))
 
 
@@ -130,7 +132,8 @@ def _table(collection: Collection, most: float, found: Found) -> Table:
     notes = notes_on(collection, [record for (_, share), record in found.items() if share == most])
     notes.append(
         "shares of the training rows: whole groups, a smaller share within a larger one, labels in proportion; "
-        "encoders are fitted on these rows alone; validation and test are the same; Δ: paired by row and seed, unadjusted"
+        "encoders are fitted on these rows alone; validation and test are the same; "
+        "Δ: paired by row and seed, unadjusted"
     )
     title = table_title(
         collection, first["problem"], first["concept"], f"{first['concept']} · {first['metric']} by training rows"
@@ -138,10 +141,11 @@ def _table(collection: Collection, most: float, found: Found) -> Table:
     return Table(title, columns, tuple(rows), tuple(notes), f"learning {first['problem']} {first['concept']}")
 
 
-def _plot(collection: Collection, most: float, found: Found) -> Plot:
-    largest = [record for (_, share), record in found.items() if share == most]
-    first, named = next(iter(found.values())), in_legend(collection, largest)
-    methods = list(dict.fromkeys(method for method, _ in found))
+def _plot(collection: Collection, most: float, found: Found, flat: set[str]) -> Plot:
+    last = list({method: record for (method, _), record in found.items()}.values())
+    largest, left_out = without(last, flat, "it gives every row the same labels")
+    first, named = largest[0], in_legend(collection, largest)
+    methods = [record["method"] for record in largest]
     ticks = _ticks([record["n_train"] for record in found.values()])
     drawn = [_panel(methods, found, "quality", "mean", first["metric"], ticks)]
     drawn.append(_panel(methods, found, "training time", "train_seconds", "seconds a cell", ticks))
@@ -150,7 +154,7 @@ def _plot(collection: Collection, most: float, found: Found) -> Plot:
         drawn.append(_panel(methods, found, "energy", "energy_wh", "Wh a cell", ticks))
     caption = f"{first['metric']} on {first['concept']} with intervals, and cost, against the number of training rows."
     caption += "" if measured else " Energy is not drawn: no hardware counted it."
-    caption += " Faint: the other methods." if len(named) < len(methods) else ""
+    caption += left_out + (" Faint: the other methods." if len(named) < len(methods) else "")
     height, bottom = panels.size(drawn, named, len(named) < len(methods))
     plot = Plot("learning", first["problem"], first["concept"], "", caption, panels.describe(drawn), height,
                 panels.LEFT, bottom, partial(panels.draw, panels=drawn, named=named, shared=False))  # fmt: skip

@@ -10,13 +10,14 @@ import numpy as np
 
 from mmbench.reporting import drawing
 from mmbench.reporting.drawing import COLOURS, DASHES, MARKERS, MUTED
+from mmbench.reporting.figures import LINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 2
-HEIGHT = 1.35  # inches: a line of panels, with its title and ticks
-LEFT, LEGEND_LINE = 0.5, 0.137
+HEIGHT = 1.3  # inches: a line of panels, with its title and ticks
+LEFT, TITLE = 0.5, 0.14
 DODGE = 0.012  # of the axis: how far methods stand apart, so that their intervals can be seen
 
 
@@ -44,7 +45,7 @@ class Panel:
 
 def size(panels: Sequence[Panel], named: Sequence[str], others: bool) -> tuple[float, float]:
     """Height and lower margin of the figure, in inches."""
-    bottom = 0.5 + LEGEND_LINE * -(-(len(named) + others) // COLUMNS)
+    bottom = 0.5 + LINE * -(-(len(named) + others) // COLUMNS)
     return HEIGHT * -(-len(panels) // COLUMNS) + bottom, bottom
 
 
@@ -55,8 +56,8 @@ def draw(axes: Axes, panels: Sequence[Panel], named: Sequence[str], shared: bool
     axes.remove()
     rows, columns = -(-len(panels) // COLUMNS), min(COLUMNS, len(panels))
     wide = 0.08 if shared else 0.42
-    edges = {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1 - 0.02}
-    grid = figure.add_gridspec(rows, columns, **edges, hspace=0.42, wspace=wide)
+    edges = {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1 - TITLE / figure.get_figheight()}
+    grid = figure.add_gridspec(rows, columns, **edges, hspace=0.3, wspace=wide)
     places = grid.subplots(sharex=shared, sharey=shared, squeeze=False).ravel()
     for spare in places[len(panels) :]:
         spare.set_visible(False)
@@ -87,6 +88,8 @@ def draw(axes: Axes, panels: Sequence[Panel], named: Sequence[str], shared: bool
 
 
 def _panel(axes: Axes, panel: Panel, named: Sequence[str]) -> None:
+    from matplotlib.ticker import LogLocator
+
     logarithmic = "x" in panel.logarithmic
     places = sorted({place for line in panel.lines for place in line.places})
     span = (places[-1] / places[0] if logarithmic else places[-1] - places[0]) if len(places) > 1 else 1
@@ -108,6 +111,7 @@ def _panel(axes: Axes, panel: Panel, named: Sequence[str]) -> None:
         axes.set_xscale("log")
     if "y" in panel.logarithmic:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: drawing.short(value))
         axes.yaxis.set_minor_formatter(lambda value, _: "")
     axes.set_xticks([place for place, _ in panel.ticks], [text for _, text in panel.ticks], minor=False)

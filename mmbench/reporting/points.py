@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from mmbench.reporting.comparison import Record
 from mmbench.reporting.figures import IN_LEGEND
 from mmbench.reporting.records import Collection
 from mmbench.reporting.spreads import Array, Row, Spread, make_spreads
-from mmbench.reporting.tables import table_notes
+from mmbench.reporting.tables import number, table_notes
 
 UNTESTED: Record = {"p_raw": None, "p_holm": None, "family": None, "verdict": None, "mde": None, "tests": []}
 TO_METHOD = "to_method_"
@@ -40,40 +40,40 @@ def value_of(cell: tuple[Predictions, Array | None], metric: str) -> MetricValue
 
 
 def point_records(
-    points: Sequence[Point], metric: str, origin: float, called: str, against: str | None
+    points: Sequence[Point], metric: str, origin: float, called: str, against: str | None, resamples: int | None = None
 ) -> dict[tuple[str, float], Record]:
     """By method and place the metric's record: mean, interval, and Δ to the same method at ``origin``.
 
-    The draws are those of the run's comparison, so that a value gets the interval it has there. ``reference`` is the
+    The record at ``origin`` keeps the value and interval that it has in the run's comparison. ``reference`` is the
     word ``called``. A second difference, in fields that begin with ``to_method_``, is the one to the method ``against``
     at the same place. Differences are paired by row and seed, and not there where the seeds differ. Nothing is tested.
     """
     rows = [Row(f"{p.row.method} {p.place}", p.row.seeds, p.row.cells, p.row.results, p.row.values) for p in points]
-    spreads = make_spreads(rows, (metric,))
+    spreads = make_spreads(rows, (metric,), resamples)
     by_key = {(p.row.method, p.place): (p, spreads.get(row.method)) for p, row in zip(points, rows, strict=True)}
-    records = {}
-    for (method, place), (point, spread) in by_key.items():
-        known = [value[metric].value for value in point.row.values]
-        found = np.array(known, dtype=np.float64)
-        there = np.isfinite(found).all()
-        bounds, kind = (None, "") if spread is None else spread.interval(metric)
-        low, high = bounds if bounds is not None and there else (None, None)
-        records[method, place] = {
+    return {
+        (method, place): {
             **point.base,
+            **({} if place == origin else _value(point, spread, metric)),
             **UNTESTED,
-            "mean": float(found.mean()) if there else None,
-            "sd": float(found.std(ddof=1)) if there and len(found) > 1 else None,
-            "ci_low": low,
-            "ci_high": high,
-            "ci_kind": kind,
-            "n_seeds": len(point.row.seeds),
-            "n_labels_used": point.row.values[0][metric].n_labels_used,
             "reference": called,
             **_difference("", point, spread, by_key.get((method, origin)), metric),
             "to_method": against,
             **_difference(TO_METHOD, point, spread, by_key.get((against or "", place)), metric),
         }
-    return records
+        for (method, place), (point, spread) in by_key.items()
+    }
+
+
+def _value(point: Point, spread: Spread | None, metric: str) -> Record:
+    """The mean over seeds with its interval."""
+    found = np.array([value[metric].value for value in point.row.values], dtype=np.float64)
+    if not np.isfinite(found).all():
+        return {"mean": None, "sd": None, "ci_low": None, "ci_high": None, "ci_kind": ""}
+    bounds, kind = (None, "") if spread is None else spread.interval(metric)
+    low, high = bounds or (None, None)
+    spread_of_seeds = float(found.std(ddof=1)) if len(found) > 1 else None
+    return {"mean": float(found.mean()), "sd": spread_of_seeds, "ci_low": low, "ci_high": high, "ci_kind": kind}
 
 
 def _difference(
@@ -96,6 +96,15 @@ def in_legend(collection: Collection, records: Sequence[Record]) -> list[str]:
         sign = 1 if METRICS[known[0]["metric"]].better == "higher" else -1
         known.sort(key=lambda r: (r["method"] != collection.reference, -sign * r["mean"]))
     return [record["method"] for record in known][:IN_LEGEND]
+
+
+def without(records: Sequence[Record], flat: Container[str], reason: str) -> tuple[list[Record], str]:
+    """The records but those of methods that would only stretch the axes, and a sentence on these."""
+    shown = [record for record in records if record["method"] not in flat]
+    if not shown or len(shown) == len(records):
+        return list(records), ""
+    named = ", ".join(f"{r['method']} ({number(r['mean'])})" for r in records if r["method"] in flat)
+    return shown, f" Left out, as {reason}: {named}."
 
 
 def notes_on(collection: Collection, records: Sequence[Record]) -> list[str]:

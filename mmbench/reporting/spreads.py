@@ -77,10 +77,12 @@ class Spread:
         return (found.low, found.high), kind + (f" (no BCa: {found.reason})" if found.reason else "")
 
 
-def make_spreads(rows: Sequence[Row], metrics: Collection[str] = METRICS.keys()) -> dict[str, Spread]:
+def make_spreads(
+    rows: Sequence[Row], metrics: Collection[str] = METRICS.keys(), resamples: int | None = None
+) -> dict[str, Spread]:
     """Every method's spread; methods with the same seeds share all draws. One group shows nothing about others: {}.
 
-    Whatever ``metrics`` are wanted, a metric's draws are the same.
+    ``resamples`` takes the place of the usual number where it is smaller.
     """
     first = rows[0].cells[0][0]
     names, groups = np.unique(first.groups, return_inverse=True)
@@ -91,7 +93,8 @@ def make_spreads(rows: Sequence[Row], metrics: Collection[str] = METRICS.keys())
         by_seeds[row.seeds].append(row)
     spreads = {}
     for seeds, alike in by_seeds.items():
-        draws, ranked = (Draws(len(names), len(seeds), n) for n in (REPLICATES, RANKING_REPLICATES))
+        counts = (min(resamples or usual, usual) for usual in (REPLICATES, RANKING_REPLICATES))
+        draws, ranked = (Draws(len(names), len(seeds), n) for n in counts)
         cells = [row.cells for row in alike]
         needed = {METRICS[metric].needs for metric in metrics}
         nothing: list[dict[str, Array]] = [{} for _ in alike]
