@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from mmbench.errors import UsageError, unknown
 from mmbench.hashing import digest
@@ -37,7 +44,8 @@ class RunConfig(BaseModel):
     """What a run is; everything here is stored in ``run.json``, and :meth:`run_hash` names the folder.
 
     ``options`` are the task's own (labels, split, missing_images, …), resolved. ``thresholds`` says where the
-    decision thresholds of multi-label concepts come from.
+    decision thresholds of multi-label concepts come from. ``train_fraction`` is the share of the training rows that is
+    used; all of them are not mentioned, so that runs of before it was a setting keep their names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +59,14 @@ class RunConfig(BaseModel):
     split_seed: int = Field(default=0, ge=0)
     thresholds: Literal["fixed", "val"] = "fixed"
     training: Training = Training()
+    train_fraction: float = Field(default=1.0, gt=0, le=1)
+
+    @model_serializer(mode="wrap")
+    def _without_the_full_share(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        settings: dict[str, Any] = serialise(self)
+        if self.train_fraction == 1:
+            del settings["train_fraction"]
+        return settings
 
     def run_hash(self, fingerprints: Iterable[str]) -> str:
         """Eight hex digits over these settings and the fingerprints of data and encoders; all else extends a run."""
@@ -73,6 +89,8 @@ class Settings(BaseModel):
     split_seed: int | None = Field(default=None, ge=0)
     thresholds: Literal["fixed", "val"] | None = None
     near_duplicates: Literal["keep", "group"] | None = None
+    train_fraction: str | None = None
+    stress: str | None = None
     encoders: dict[str, str] = {}
     task: dict[str, str] = {}
     training: dict[str, Any] = {}

@@ -34,17 +34,11 @@ def grouped_split(
     """
     import numpy as np
 
-    held_by_row = strata if strata.ndim == 2 else strata[:, None] == np.unique(strata)
-    rarest_first = np.argsort(held_by_row.sum(axis=0), kind="stable")
     names, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    held = np.zeros((len(names), held_by_row.shape[1]), dtype=bool)
-    np.logical_or.at(held, group_of_row, held_by_row[:, rarest_first].astype(bool))
-    drawn = np.array([derive_seed(seed, str(name)) for name in names], dtype=np.int64)
-
     split_of_group = np.empty(len(names), dtype=np.int64)
     dealt = [0] * len(fractions)
     seen = 0
-    for group in np.lexsort((drawn, *(~held).T[::-1])):
+    for group in _alike_beside(names, group_of_row, strata, seed):
         size = int(sizes[group])
         seen += size
         behind = [fraction * seen - count for fraction, count in zip(fractions, dealt, strict=True)]
@@ -52,6 +46,51 @@ def grouped_split(
         split_of_group[group] = choice
         dealt[choice] += size
     return np.array(SPLITS)[split_of_group[group_of_row]]
+
+
+def _alike_beside(
+    names: NDArray[np.str_], group_of_row: NDArray[np.int64], strata: NDArray[np.generic], seed: int
+) -> NDArray[np.int64]:
+    """The groups in order of the labels they hold, rarest label first, and of a seeded hash of their name."""
+    import numpy as np
+
+    held_by_row = strata if strata.ndim == 2 else strata[:, None] == np.unique(strata)
+    rarest_first = np.argsort(held_by_row.sum(axis=0), kind="stable")
+    held = np.zeros((len(names), held_by_row.shape[1]), dtype=bool)
+    np.logical_or.at(held, group_of_row, held_by_row[:, rarest_first].astype(bool))
+    drawn = np.array([derive_seed(seed, str(name)) for name in names], dtype=np.int64)
+    order: NDArray[np.int64] = np.lexsort((drawn, *(~held).T[::-1]))
+    return order
+
+
+def nested_share(
+    groups: NDArray[np.str_], strata: NDArray[np.generic], fraction: float, seed: int
+) -> NDArray[np.bool_]:
+    """Whole groups that hold a share of the rows; a smaller share is a subset of a larger one.
+
+    Groups that hold alike labels stand side by side, as in :func:`grouped_split`, and are taken in the order of the
+    reversed bits of their places (van der Corput's sequence): any number of them is spread evenly over all, and so over
+    the labels. Taken are the first groups whose rows come closest to the share, one at the least.
+
+    Args:
+        groups: (n,) the name of each row's group.
+        strata: (n,) one label a row, or (n, L) bool, which of L labels a row holds.
+        fraction: the share of the rows, above 0 and at most 1.
+        seed: another seed is another share.
+
+    Returns:
+        (n,) bool, the rows that are taken.
+    """
+    import numpy as np
+
+    names, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    bits = max(1, (len(names) - 1).bit_length())
+    turned = [int(f"{place:0{bits}b}"[::-1], 2) for place in range(len(names))]
+    taken = _alike_beside(names, group_of_row, strata, seed)[np.argsort(turned)]
+    rows = np.cumsum(sizes[taken])
+    count = 1 + int(np.argmin(np.abs(rows - fraction * len(groups))))
+    chosen: NDArray[np.bool_] = np.isin(group_of_row, taken[:count])
+    return chosen
 
 
 def leaks(problems: list[dict[str, Any]], group: str) -> list[str]:

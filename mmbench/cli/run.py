@@ -62,6 +62,12 @@ def run(
     resplit: Annotated[
         bool, typer.Option("--resplit", help="Draw a new split for each seed, and compare over splits.")
     ] = False,
+    train_fraction: Annotated[
+        str | None, typer.Option(help="Shares of the training rows: 0.1,0.3,1 is a learning curve, a run each.")
+    ] = None,
+    stress: Annotated[
+        str | None, typer.Option(help="Also predict stressed test inputs: noise,missing,conflict (noise:0.5/2).")
+    ] = None,
     missing_images: MissingImages = None,
     bad_images: BadImages = None,
     caption_leak: CaptionLeak = None,
@@ -95,6 +101,8 @@ def run(
         out=out,
         jobs=jobs,
         split_seed=split_seed,
+        train_fraction=train_fraction,
+        stress=stress,
         encoders=_pairs("--encoders", encoders),
         task={
             key: value
@@ -116,6 +124,8 @@ def run(
     requests = [Request(name, settings, settings.out or OUT, require_data, force) for name in names]
     if resplit:
         return max(_run_splits(request, registry, settings, energy=not no_energy) for request in requests)
+    if "," in (settings.train_fraction or ""):
+        return max(_run_fractions(request, registry, settings, energy=not no_energy) for request in requests)
     plans = [make_plan(request, registry) for request in requests]
     codes, collections = [], []
     for plan in plans:
@@ -147,6 +157,8 @@ def _run_splits(request: Request, registry: Registry, settings: Settings, energy
     from mmbench.reporting.terminal import print_tables
     from mmbench.running.plan import DEFAULT_SEEDS, make_plan, parse_seeds
 
+    if "," in (settings.train_fraction or ""):
+        raise UsageError(f"--train-fraction {settings.train_fraction}: expected one share with --resplit")
     if settings.split_seed is not None:
         raise UsageError("--split-seed and --resplit were given: --resplit draws a split for each of --seeds")
     plans = []
@@ -166,6 +178,26 @@ def _run_splits(request: Request, registry: Registry, settings: Settings, energy
     return _tell(failed)
 
 
+def _run_fractions(request: Request, registry: Registry, settings: Settings, energy: bool) -> int:
+    """One task on several shares of its training rows: a run folder each, and learning curves over all."""
+    from mmbench.cli.progress import say
+    from mmbench.fractions import parse_fractions
+    from mmbench.reporting.learning import learning_study
+    from mmbench.reporting.terminal import print_tables
+    from mmbench.running.plan import make_plan
+
+    shares = [f"{fraction}" for fraction in parse_fractions(settings.train_fraction or "")]
+    changed = [settings.model_copy(update={"train_fraction": share}) for share in shares]
+    plans = [make_plan(replace(request, settings=each), registry) for each in changed]
+    failed = [cell for plan in plans for cell in _train(plan, registry, settings, energy)]
+    print_tables(learning_study(plans[-1].folder, tuple(plans[-1].methods)).tables)
+    for plan in plans:
+        say(f"run folder: {plan.folder.path}")
+    say("next: the curves as figures, with the rest of the largest share's run:")
+    say(f"  mmbench report {_named(plans[-1], settings)} --format html --output report.html   (or --figures DIR)")
+    return _tell(failed)
+
+
 def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> list[Failed]:
     """Train what a plan lacks; the cells that failed."""
     from mmbench.cli.progress import Progress, say
@@ -173,9 +205,9 @@ def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> 
     jobs = settings.jobs or 1
     _announce(plan, jobs)
     if not plan.todo:
-        from mmbench.running.run import remember_ablations
+        from mmbench.running.run import remember_studies
 
-        remember_ablations(plan)
+        remember_studies(plan)
         say("nothing to train: all cells are there")
         return []
     from mmbench.running.energy import Meter
@@ -192,7 +224,7 @@ def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> 
         ):
             for cell, record in outcomes:
                 progress.finished(cell, record)
-                if record["status"] != "done":
+                if record["status"] != "done" or "stress_error" in record:
                     failed.append((cell, record))
     finally:
         if meter is not None:
@@ -205,7 +237,10 @@ def _tell(failed: Sequence[Failed]) -> int:
     from mmbench.cli.progress import say
 
     for cell, record in failed:
-        say(f"failed: {cell}: {record['error']['message']}")
+        if record["status"] == "done":
+            say(f"no predictions under stress: {cell}: {record['stress_error']['message']}")
+        else:
+            say(f"failed: {cell}: {record['error']['message']}")
     return 1 if failed else 0
 
 
@@ -262,24 +297,32 @@ def _show(plan: Plan, registry: Registry, settings: Settings) -> Collection:
     from mmbench.cli.progress import say
     from mmbench.reporting.ablation import ablation_study
     from mmbench.reporting.records import Question, make_records
+    from mmbench.reporting.stressed import stress_study
     from mmbench.reporting.tables import TABLE_METRICS, make_tables
     from mmbench.reporting.terminal import print_tables
 
     collection = make_records(plan.folder, Question(methods=tuple(plan.methods)))
     print_tables(make_tables(collection, TABLE_METRICS))
     print_tables(ablation_study(plan.folder, plan.ablations).tables)
-    name = shlex.quote(plan.folder.path.name)
-    out = f" --out {shlex.quote(str(plan.folder.path.parent))}" if settings.out else ""
+    if plan.stress:
+        print_tables(stress_study(plan.folder, tuple(plan.methods)).tables)
+    name = _named(plan, settings)
     say(f"run folder: {plan.folder.path}")
     say("next:")
-    say(f"  mmbench report {name}{out} --format html --output report.html   (or latex, markdown, csv, json)")
+    say(f"  mmbench report {name} --format html --output report.html   (or latex, markdown, csv, json)")
     if plan.dataset.generated and plan.task.obtain:
         say(f"  {_again(plan, registry, settings, 'FOLDER')}   (the real data: {plan.task.obtain})")
     else:
         reference = plan.task.proposed if plan.task.proposed in plan.methods else next(iter(plan.methods))
-        say(f"  mmbench compare {name}{out} --reference {shlex.quote(reference)}")
+        say(f"  mmbench compare {name} --reference {shlex.quote(reference)}")
     say(f"  {_again(plan, registry, settings, settings.data)} --seeds 10")
     return collection
+
+
+def _named(plan: Plan, settings: Settings) -> str:
+    """The run as an argument of the verbs that read it, with ``--out`` where it lies elsewhere than usual."""
+    out = f" --out {shlex.quote(str(plan.folder.path.parent))}" if settings.out else ""
+    return shlex.quote(plan.folder.path.name) + out
 
 
 def _again(plan: Plan, registry: Registry, settings: Settings, data: Path | str | None) -> str:
@@ -287,6 +330,7 @@ def _again(plan: Plan, registry: Registry, settings: Settings, data: Path | str 
     words = ["mmbench", "run", plan.name, "--protocol", plan.protocol.name, "--method", "all"]
     words += ["--data", str(data)] if data else []
     words += ["--out", str(settings.out)] if settings.out else []
+    words += ["--train-fraction", settings.train_fraction] if settings.train_fraction else []
     words += [word for path in registry.extra for word in ("--plugin", str(path))]
     words += [word for key, value in settings.task.items() for word in ("--set", f"task.{key}={value}")]
     return shlex.join(words)

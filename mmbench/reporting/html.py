@@ -238,6 +238,9 @@ def _command(collection: Collection, evidence: Evidence) -> str:
     words += ["--encoders", ",".join(f"{m}={e}" for m, e in config["encoders"].items())]
     words += ["--concepts", ",".join(config["concepts"]), "--modalities", ",".join(config["modalities"])]
     words += ["--split-seed", str(config["split_seed"])] if config["split_seed"] else []
+    words += ["--train-fraction", f"{config['train_fraction']}"] if "train_fraction" in config else []
+    stress = info.get("stress", {})
+    words += ["--stress", ",".join(f"{a}:{'/'.join(f'{n:g}' for n in v)}" for a, v in stress.items())] if stress else []
     words += ["--set", f"thresholds={config['thresholds']}"] if config["thresholds"] != "fixed" else []
     for key, value in config["options"].items():
         words += ["--set", f"task.{key}={value}"]

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,29 +83,33 @@ def make_records(
         NotComparableError: runs of other data, protocols or metrics; cells of one problem on different rows.
     """
     gathered = gather([folders] if isinstance(folders, RunFolder) else folders, allow_mixed)
-    key = _digest(gathered, question)
-    cache = cache_folder() / "records" / f"{key}.json"
+
+    def collect() -> dict[str, Any]:
+        collection = _collect(gathered, question)
+        return dataclasses.asdict(collection) | {"best": sorted(collection.best)}
+
+    kept = remember(_digest(gathered, question), collect)
+    best = frozenset(tuple(place) for place in kept["best"])
+    return Collection(**kept | {"best": best, "remarks": tuple(kept["remarks"])})
+
+
+def remember(key: str, compute: Callable[[], Any]) -> Any:
+    """What ``compute`` gives, as JSON has it: kept in the cache under ``key``, a digest of all that it follows from."""
+    path = cache_folder() / "records" / f"{key}.json"
     with contextlib.suppress(OSError, ValueError, KeyError):
-        stored = json.loads(cache.read_text(encoding="utf-8"))
-        if stored["digest"] == digest([json.dumps(stored["collection"])]):
-            kept = stored["collection"]
-            best = frozenset(tuple(place) for place in kept["best"])
-            return Collection(
-                kept["info"],
-                kept["records"],
-                kept["reference"],
-                kept["ranked"],
-                kept["ties"],
-                best,
-                kept["rough"],
-                tuple(kept["remarks"]),
-            )
-    collection = _collect(gathered, question)
-    content = json.loads(json.dumps(dataclasses.asdict(collection) | {"best": sorted(collection.best)}))
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["digest"] == digest([json.dumps(stored["content"])]):
+            return stored["content"]
+    content = json.loads(json.dumps(compute()))
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no result
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(cache, json.dumps({"digest": digest([json.dumps(content)]), "collection": content}))
-    return collection
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({"digest": digest([json.dumps(content)]), "content": content}))
+    return content
+
+
+def follows_from(folder: RunFolder, methods: Sequence[str] | None) -> str:
+    """Of all that a study of these methods' cells follows from, but for files of its own."""
+    return _digest(gather([folder]), Question(None if methods is None else tuple(methods)))
 
 
 def _digest(gathered: Gathered, question: Question) -> str:

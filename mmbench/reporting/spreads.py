@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,8 +81,13 @@ class Spread:
         return (found.low, found.high), kind + (f" (no BCa: {found.reason})" if found.reason else "")
 
 
-def make_spreads(rows: Sequence[Row]) -> dict[str, Spread]:
-    """Every method's spread; methods with the same seeds share all draws. One group shows nothing about others: {}."""
+def make_spreads(
+    rows: Sequence[Row], metrics: Collection[str] = METRICS.keys(), resamples: int | None = None
+) -> dict[str, Spread]:
+    """Every method's spread; methods with the same seeds share all draws. One group shows nothing about others: {}.
+
+    ``resamples`` takes the place of the usual number where it is smaller.
+    """
     first = rows[0].cells[0][0]
     names, groups = np.unique(first.groups, return_inverse=True)
     if len(names) < 2:
@@ -92,12 +97,16 @@ def make_spreads(rows: Sequence[Row]) -> dict[str, Spread]:
         by_seeds[row.seeds].append(row)
     spreads = {}
     for seeds, alike in by_seeds.items():
-        draws, ranked = (Draws(len(names), len(seeds), n) for n in (REPLICATES, RANKING_REPLICATES))
+        counts = (min(resamples or usual, usual) for usual in (REPLICATES, RANKING_REPLICATES))
+        draws, ranked = (Draws(len(names), len(seeds), n) for n in counts)
         cells = [row.cells for row in alike]
-        made = zip(alike, decisions_by_seed(cells, groups, draws), rankings_by_seed(cells, groups, ranked), strict=True)
-        for row, decided, rankings in made:
-            values = {m: np.array([v[m].value for v in row.values], dtype=np.float64) for m in METRICS}
-            single = {m for m in METRICS if len(seeds) == 1 and np.isfinite(values[m]).all()}
+        needed = {METRICS[metric].needs for metric in metrics}
+        nothing: list[dict[str, Array]] = [{} for _ in alike]
+        decisions = decisions_by_seed(cells, groups, draws) if "decisions" in needed else nothing
+        scores = rankings_by_seed(cells, groups, ranked) if "scores" in needed else nothing
+        for row, decided, rankings in zip(alike, decisions, scores, strict=True):
+            values = {m: np.array([v[m].value for v in row.values], dtype=np.float64) for m in metrics}
+            single = {m for m in metrics if len(seeds) == 1 and np.isfinite(values[m]).all()}
             left_out = jackknife(row.cells, groups, len(names), single) if single else {}
             spreads[row.method] = Spread(draws.kind, draws.crossed, decided | rankings, values, left_out)
     return spreads

@@ -26,8 +26,10 @@ NO_STUDY = Study()
 def read_studies(folder: RunFolder) -> Study:
     """All studies that a run's cells and its siblings on disk make up."""
     from mmbench.reporting.ablation import ablation_study
+    from mmbench.reporting.learning import learning_study
+    from mmbench.reporting.stressed import stress_study
 
-    parts = [ablation_study(folder)]
+    parts = [ablation_study(folder), stress_study(folder), learning_study(folder)]
     return Study(
         *(tuple(item for part in parts for item in getattr(part, name)) for name in Study.__dataclass_fields__)
     )

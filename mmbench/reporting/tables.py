@@ -196,11 +196,11 @@ def with_interval(record: Record) -> str:
     return f"{_value(record)} [{number(record['ci_low'], places)}, {number(record['ci_high'], places)}]"
 
 
-def with_delta(record: Record) -> str:
-    """Δ and its interval, with the digits that it supports; a dash without a reference."""
-    if record["delta"] is None:
+def with_delta(record: Record, of: str = "") -> str:
+    """Δ and its interval, with the digits that it supports; a dash without a reference. ``of`` begins its fields."""
+    delta, low, high = (record[f"{of}{field}"] for field in ("delta", "delta_low", "delta_high"))
+    if delta is None:
         return "–"
-    delta, low, high = record["delta"], record["delta_low"], record["delta_high"]
     places = decimals(low, high)
     return f"{signed(delta, places)} [{signed(low, places)}, {signed(high, places)}]"
 

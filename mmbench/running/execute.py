@@ -23,13 +23,15 @@ from mmbench.contracts import FitContext, Model, known
 from mmbench.errors import MmbenchError
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import compute
-from mmbench.evaluation.predictions import labelled_rows, write_predictions
+from mmbench.evaluation.predictions import labelled_rows, read_scores, write_predictions
+from mmbench.evaluation.stressed import Scenario, Stressed, stored_scenarios, write_stressed
 from mmbench.hashing import derive_seed, digest
 from mmbench.methods import Method, build_model
 from mmbench.plugins import Registry
 from mmbench.running.energy import Meter
 from mmbench.running.prepare import Part, Prepared
 from mmbench.running.store import Cell, RunFolder
+from mmbench.running.stress import deviations, stress
 
 Report = Callable[[Cell, int, int, float], None]
 Scores = NDArray[np.float64]
@@ -40,6 +42,7 @@ class Workplace:
     """What every cell of a run shares.
 
     ``provenance`` is stored with each cell; ``force`` has a deterministic method fitted for each seed anew.
+    ``scenarios`` are the stresses of the test inputs that every cell is to be predicted under.
     """
 
     folder: RunFolder
@@ -49,12 +52,25 @@ class Workplace:
     methods: dict[str, Method]
     provenance: dict[str, Any]
     force: bool = False
+    scenarios: tuple[Scenario, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trained cell, or its deterministic twin, gives: the scores (n, K) of val and test, and what to store."""
+
+    result: dict[str, Any]
+    scores: dict[str, Scores]
+    write_predictions: Callable[[Path], None]
+    write_stress: Callable[[Path], None] | None
 
 
 def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) -> dict[str, Any]:
     """Run a cell and store it; return its record. A method that fails is recorded, not raised.
 
-    Everything is single-threaded, so that bits depend neither on the machine's cores nor on ``--jobs``.
+    Everything is single-threaded, so that bits depend neither on the machine's cores nor on ``--jobs``. A cell that is
+    there and lacks only predictions under stress is trained again for them, and stays as it is; they are taken only
+    where its clean predictions come out the same bit for bit. ``stress_error`` says why a cell got none.
 
     Raises:
         UsageError: the results folder cannot be written.
@@ -72,28 +88,56 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
         **place.provenance,
     }
     started = time.perf_counter()
-    predictions = None
+    scenarios = tuple(sorted({*place.scenarios, *stored_scenarios(place.folder.stress_path(cell))}))
+    stored = place.folder.result(cell) if place.folder.is_done(cell) and not place.force else None
+    again = stored is not None and stored.get("plugins", {}) == record["plugins"]
+    outcome = None
     try:
         with threadpool_limits(1):
-            twin = None if place.force else _twin(place, cell)
-            if twin is not None:
-                result, predictions = twin
-            else:
-                result, predictions = _train(place, cell, method, report, meter)
-        record |= {"status": "done", **result}
+            outcome = None if place.force else _twin(place, cell, scenarios)
+            outcome = outcome or _train(place, cell, method, report, None if again else meter, scenarios)
+        record |= {"status": "done", **outcome.result}
     except Exception as error:
         out_of_memory = isinstance(error, MemoryError) or "not enough memory" in str(error)
         record |= {
             "status": "oom" if out_of_memory else "failed",
-            "error": {
-                "type": type(error).__name__,
-                "message": str(error) or type(error).__name__,
-                "traceback": "" if isinstance(error, MmbenchError) else traceback.format_exc(),
-            },
+            "error": _described(error),
             "timings": {"total_seconds": time.perf_counter() - started},
         }
-    place.folder.write_cell(cell, record, predictions)
+    if stored is not None and again:
+        return _add_stress(place, cell, stored, record, outcome)
+    if outcome is None:
+        place.folder.write_cell(cell, record)
+    else:
+        place.folder.write_cell(cell, record, outcome.write_predictions, outcome.write_stress)
     return record
+
+
+def _add_stress(
+    place: Workplace, cell: Cell, stored: dict[str, Any], record: dict[str, Any], outcome: Outcome | None
+) -> dict[str, Any]:
+    """Put the predictions under stress of a cell that was trained again beside those that it is stored with."""
+    problem = record.get("error") or record.get("stress_error")
+    if outcome is not None and problem is None:
+        clean = read_scores(place.folder.predictions_path(cell))
+        if any(not np.array_equal(clean[name], scores) for name, scores in outcome.scores.items()):
+            problem = _described(
+                MmbenchError(
+                    "trained again for --stress, its clean predictions are not the stored ones (other code, libraries "
+                    "or machine): renew the cell with --force"
+                )
+            )
+        elif outcome.write_stress is not None:
+            place.folder.add_stress(cell, outcome.write_stress)
+    return stored if problem is None else stored | {"stress_error": problem}
+
+
+def _described(error: Exception) -> dict[str, str]:
+    return {
+        "type": type(error).__name__,
+        "message": str(error) or type(error).__name__,
+        "traceback": "" if isinstance(error, MmbenchError) else traceback.format_exc(),
+    }
 
 
 def seed_everything(seed: int) -> None:
@@ -104,8 +148,13 @@ def seed_everything(seed: int) -> None:
 
 
 def _train(
-    place: Workplace, cell: Cell, method: Method, report: Report, meter: Meter | None
-) -> tuple[dict[str, Any], Callable[[Path], None]]:
+    place: Workplace,
+    cell: Cell,
+    method: Method,
+    report: Report,
+    meter: Meter | None,
+    scenarios: tuple[Scenario, ...],
+) -> Outcome:
     prepared = place.prepared[cell.problem]
     context = FitContext(prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress))
     seed_everything(derive_seed(cell.seed, "cell"))
@@ -113,6 +162,7 @@ def _train(
     train, val = prepared.train.examples(), prepared.val.examples()
     if plugin_digests(method, place.registry):  # a stranger's method may write into what it is given
         train, val = copy.deepcopy((train, val))
+    torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for two seconds, which are no method's own
     with meter.measure() if meter is not None else contextlib.nullcontext() as reading:
         started = time.perf_counter()
         history = model.fit(train, val, context)
@@ -128,7 +178,19 @@ def _train(
         "history": history,
     }
     joined = {c.name: np.concatenate([s[c.name] for s in scores]) for c in prepared.concepts}
-    return result, predictions_writer(prepared, joined)
+    write_stress = None
+    if scenarios:
+        try:
+            stressed = [_predict_stressed(model, prepared, scenario) for scenario in scenarios]
+            write_stress = partial(write_stressed, ids=prepared.test.ids, found=stressed)
+        except Exception as error:  # the clean predictions are there and shall be kept
+            result["stress_error"] = _described(error)
+    return Outcome(result, joined, predictions_writer(prepared, joined), write_stress)
+
+
+def _predict_stressed(model: Model, prepared: Prepared, scenario: Scenario) -> Stressed:
+    part, since = stress(prepared.test, scenario, deviations(prepared.train))
+    return Stressed(scenario, since, _predict(model, part, prepared))
 
 
 def _metrics(
@@ -190,7 +252,7 @@ def plugin_digests(method: Method, registry: Registry) -> dict[str, str]:
     return {p.name: digest([p.path.read_bytes()])[:16] for p in plugins if p.origin != "shipped"}
 
 
-def _twin(place: Workplace, cell: Cell) -> tuple[dict[str, Any], Callable[[Path], None]] | None:
+def _twin(place: Workplace, cell: Cell, scenarios: tuple[Scenario, ...]) -> Outcome | None:
     """The stored result of a deterministic method at another seed, which serves this seed as well."""
     for other, record in place.folder.siblings(cell):
         if record.get("deterministic") and place.folder.is_done(other):
@@ -198,10 +260,13 @@ def _twin(place: Workplace, cell: Cell) -> tuple[dict[str, Any], Callable[[Path]
             code |= {key: place.provenance[key] for key in ("source", "versions")}
             if any(record.get(key) != value for key, value in code.items()):
                 continue
-            stored = place.folder.predictions_path(other).read_bytes()
+            path, stress_path = place.folder.predictions_path(other), place.folder.stress_path(other)
+            if not stored_scenarios(stress_path).issuperset(scenarios):
+                continue
             kept = ("deterministic", "parameters", "timings", "energy", "metrics", "history")
             result = {**{key: record[key] for key in kept}, "same_as_seed": record.get("same_as_seed", other.seed)}
-            return result, partial(_copy, stored)
+            write_stress = partial(_copy, stress_path.read_bytes()) if scenarios else None
+            return Outcome(result, read_scores(path), partial(_copy, path.read_bytes()), write_stress)
     return None
 
 

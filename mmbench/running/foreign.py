@@ -61,6 +61,7 @@ def settings_of_run(info: Mapping[str, Any]) -> Settings:
         split_seed=config["split_seed"],
         thresholds=config["thresholds"],
         near_duplicates="group" if any(o.startswith("near_duplicates=group") for o in info["overrides"]) else None,
+        train_fraction=f"{config.get('train_fraction', 1)}",
         encoders=config["encoders"],
         task=config["options"],
         training=config["training"],

@@ -13,7 +13,9 @@ from mmbench.config import RunConfig, Settings, Training
 from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Protocol, Task
 from mmbench.errors import UsageError, unknown
 from mmbench.evaluation.metrics import METRIC_VERSION
+from mmbench.evaluation.stressed import Scenario, stored_scenarios
 from mmbench.features import check, fingerprint
+from mmbench.fractions import FULL, parse_fractions, reduce_train
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder, find_data
 from mmbench.methods import Method, ablations, select
@@ -21,6 +23,7 @@ from mmbench.plugins import Registry
 from mmbench.running.execute import plugin_digests
 from mmbench.running.prepare import split_digest, usable_split
 from mmbench.running.store import Cell, RunFolder, folder_name
+from mmbench.running.stress import list_scenarios, parse_stress
 
 DEFAULT_SEEDS = "5"
 
@@ -41,8 +44,9 @@ class Plan:
     """What a run will do.
 
     ``features`` are the fingerprints of the encoders by modality, ``cells`` all cells asked for, ``todo`` those
-    that have to be run; ``ablations`` say by full method which variant is without which part; ``lines`` are what the
-    user should know of the planning (methods left out, cells run again).
+    that have to be run (also finished ones that lack predictions under ``stress``, its levels by axis); ``ablations``
+    say by full method which variant is without which part; ``lines`` are what the user should know of the planning
+    (methods left out, cells run again).
     """
 
     name: str
@@ -54,6 +58,7 @@ class Plan:
     folder: RunFolder
     methods: dict[str, Method]
     ablations: dict[str, dict[str, str]]
+    stress: dict[str, tuple[float, ...]]
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
     todo: tuple[Cell, ...]
@@ -139,6 +144,8 @@ def _overrides(task: Task, protocol: Protocol, config: RunConfig, data_options: 
         lines.append(f"modalities={','.join(config.modalities)}")
     if config.split_seed:
         lines.append(f"split_seed={config.split_seed}")
+    if config.train_fraction != FULL:
+        lines.append(f"train_fraction={config.train_fraction:g}")
     if config.thresholds != "fixed":
         lines.append(f"thresholds={config.thresholds}")
     defaults = Training()
@@ -176,6 +183,10 @@ def make_plan(request: Request, registry: Registry) -> Plan:
 
         dataset, line = separate(dataset, kinds, cache_folder())
         joined = (line,)
+    fraction, *others = parse_fractions(settings.train_fraction or "1")
+    if others:
+        raise UsageError(f"--train-fraction {settings.train_fraction}: expected one share; several are a run each")
+    dataset = reduce_train(dataset, fraction, split_seed)
     declared = tuple(concept.name for concept in dataset.concepts)
     concepts = _choose("concept", settings.concepts, declared, declared)
     config = RunConfig(
@@ -188,6 +199,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         split_seed=split_seed,
         thresholds=settings.thresholds or "fixed",
         training=Training.model_validate(settings.training),
+        train_fraction=fraction,
     )
     features = {name: fingerprint(selector, kinds[name]) for name, selector in encoders.items()}
     splits = [part for p in dataset.problems for part in (p.name, ",".join(p.concepts), p.split.astype("<U5"))]
@@ -198,22 +210,30 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     problems = [p.name for p in dataset.problems if set(p.concepts) & set(concepts)]
     cells = tuple(Cell(p, m.name, seed) for p in problems for m in methods for seed in seeds)
     by_name = {method.name: method for method in methods}
-    todo, changed = _missing(folder, cells, by_name, registry, request.force)
+    stress = parse_stress(settings.stress)
+    scenarios = list_scenarios(stress, modalities)
+    todo, changed = _missing(folder, cells, by_name, registry, request.force, scenarios)
     overrides = _overrides(task, protocol, config, _options(request.task, task, protocol, {}))
     if len(concepts) < len(dataset.concepts):
         overrides += (f"concepts={','.join(concepts)}",)
     return Plan(
         request.task, task, protocol, dataset, config, features, folder, by_name,
-        ablations(asked, registry, modalities), seeds, cells, todo, (*overrides, *joined, *registry.overrides),
+        ablations(asked, registry, modalities), stress, seeds, cells, todo, (*overrides, *joined, *registry.overrides),
         (*skipped, *changed), request.force,
     )  # fmt: skip
 
 
 def _missing(
-    folder: RunFolder, cells: tuple[Cell, ...], methods: dict[str, Method], registry: Registry, force: bool
+    folder: RunFolder,
+    cells: tuple[Cell, ...],
+    methods: dict[str, Method],
+    registry: Registry,
+    force: bool,
+    scenarios: tuple[Scenario, ...],
 ) -> tuple[tuple[Cell, ...], list[str]]:
-    """The cells to run, and a line for each method whose plug-in changed since its cells were stored."""
-    todo, changed = [], set()
+    """The cells to run, and a line for each method whose plug-in changed since its cells were stored, and on cells that
+    lack only predictions under these scenarios."""
+    todo, changed, unstressed = [], set(), 0
     for cell in cells:
         if force or not folder.is_done(cell):
             todo.append(cell)
@@ -227,7 +247,16 @@ def _missing(
         if stored is not None and stored.get("plugins", {}) != plugin_digests(methods[cell.method], registry):
             changed.add(cell.method)
             todo.append(cell)
-    return tuple(todo), [f"{method}: its plug-in changed, so its cells are run again" for method in sorted(changed)]
+        elif not stored_scenarios(folder.stress_path(cell)).issuperset(scenarios):
+            unstressed += 1
+            todo.append(cell)
+    lines = [f"{method}: its plug-in changed, so its cells are run again" for method in sorted(changed)]
+    if unstressed:
+        lines.append(
+            f"{unstressed} finished cell{'s' * (unstressed != 1)} without predictions under this stress: models are "
+            "not stored, so they are trained again, must predict the same on clean inputs, and keep their results"
+        )
+    return tuple(todo), lines
 
 
 def _split_in_words(plan: Plan) -> str:
@@ -303,4 +332,5 @@ def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
         "problems": describe_problems(plan, bad),
         "unreadable_inputs": len(bad),
         "ablations": plan.ablations,
+        "stress": {axis: list(levels) for axis, levels in plan.stress.items()},
     }

@@ -17,6 +17,7 @@ from mmbench.running.plan import Plan, describe
 from mmbench.running.prepare import Prepared, encode_stateless, prepare, refuse_bad
 from mmbench.running.provenance import provenance
 from mmbench.running.store import CEILING, Cell
+from mmbench.running.stress import check_stress, join_levels, list_scenarios
 
 
 def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: Callable[[str], None]) -> Workplace:
@@ -39,6 +40,7 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
         info["overrides"] = list(dict.fromkeys([*before["overrides"], *info["overrides"]]))
         info["energy_source"] = energy_source or before.get("energy_source")
         info["ablations"] = before.get("ablations", {}) | info["ablations"]
+        info["stress"] = join_levels(before.get("stress", {}), info["stress"])
     plan.folder.write_info(info)
     if plan.dataset.facets:
         plan.folder.write_facets(_test_facets(plan.dataset))
@@ -50,15 +52,20 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
                 plan.dataset, problem, plan.task, plan.config.encoders, plan.config.concepts, stateless, cache_folder()
             )
             _write_ceilings(plan, prepared[problem.name], source)
-    return Workplace(plan.folder, plan.config, registry, prepared, plan.methods, source, plan.force)
+            check_stress(prepared[problem.name].test, plan.stress)
+    scenarios = list_scenarios(plan.stress, plan.config.modalities)
+    return Workplace(plan.folder, plan.config, registry, prepared, plan.methods, source, plan.force, scenarios)
 
 
-def remember_ablations(plan: Plan) -> None:
-    """Write into ``run.json`` which of its methods are ablations of which; all their cells are there already."""
+def remember_studies(plan: Plan) -> None:
+    """Write into ``run.json`` which of its methods are ablations of which, and which levels of stress were asked for;
+    all cells are there already."""
     info = plan.folder.info()
-    known = info.get("ablations", {})
-    if not plan.ablations.items() <= known.items():
-        plan.folder.write_info({**info, "ablations": known | plan.ablations})
+    known = {key: info.get(key, {}) for key in ("ablations", "stress")}
+    levels = {axis: list(given) for axis, given in join_levels(known["stress"], plan.stress).items()}
+    now = {"ablations": known["ablations"] | plan.ablations, "stress": levels}
+    if now != known:
+        plan.folder.write_info({**info, **now})
 
 
 def _test_facets(dataset: Dataset) -> dict[str, dict[str, str]]:

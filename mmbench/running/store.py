@@ -50,6 +50,10 @@ class RunFolder:
         """A cell's stored predictions."""
         return self.cell_path(cell) / "predictions.npz"
 
+    def stress_path(self, cell: Cell) -> Path:
+        """A cell's stored predictions on stressed test inputs."""
+        return self.cell_path(cell) / "stress.npz"
+
     def info(self) -> dict[str, Any]:
         """The contents of ``run.json``.
 
@@ -129,7 +133,11 @@ class RunFolder:
         return sorted(cells, key=lambda pair: pair[0])
 
     def write_cell(
-        self, cell: Cell, result: dict[str, Any], write_predictions: Callable[[Path], None] | None = None
+        self,
+        cell: Cell,
+        result: dict[str, Any],
+        write_predictions: Callable[[Path], None] | None = None,
+        write_stress: Callable[[Path], None] | None = None,
     ) -> None:
         """Store a cell: written beside its place, flushed, then renamed into it.
 
@@ -143,6 +151,8 @@ class RunFolder:
             try:
                 if write_predictions is not None:
                     write_predictions(temporary / "predictions.npz")
+                if write_stress is not None:
+                    write_stress(temporary / "stress.npz")
                 (temporary / "result.json").write_text(
                     _json({"schema_version": SCHEMA_VERSION, **result}), encoding="utf-8"
                 )
@@ -152,6 +162,22 @@ class RunFolder:
                 _replace_folder(temporary, final)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
+
+    def add_stress(self, cell: Cell, write: Callable[[Path], None]) -> None:
+        """Put predictions on stressed inputs into a stored cell, under a temporary name that ends in .npz first.
+
+        Raises:
+            UsageError: the folder cannot be written; the cell stays as it was.
+        """
+        final = self.stress_path(cell)
+        temporary = final.with_name(f".{os.getpid()}.{final.name}")
+        with writing(self.path):
+            try:
+                write(temporary)
+                _flush(temporary)
+                temporary.replace(final)
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,204 @@
+"""Test inputs made worse on purpose: noise, a missing modality, modalities that contradict each other.
+
+Only the encoded test inputs of a model that was trained on clean data change, and only what is named below. Everything
+is drawn by a hash of the axis, the modality and the sample's id: the same for every method and seed, so that methods
+are paired row by row, whatever the order of the rows. A smaller level does to some of the rows, or with the same draws,
+what a larger one does. Of a modality that a row does not have, nothing changes.
+
+noise     every feature of every present row, and step, of the modality gets level × its standard deviation over the
+          training rows (and steps) that have the modality × a standard normal draw; ``all`` does it to every modality
+missing   the modality is taken from a share of the test rows that have it, as if it had never been there; ``any`` takes
+          from a share of all rows one modality each, drawn among those that the row has
+conflict  a share of the test rows that have the modality get it from another test row, of another group: a fixed
+          derangement of these rows, so that at share 1 each is used once; ``any`` as above
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmbench.errors import UsageError, unknown
+from mmbench.evaluation.stressed import AXES, WHOLE, Scenario
+from mmbench.hashing import derive_seed
+from mmbench.running.prepare import Part
+
+Levels = Mapping[str, tuple[float, ...]]
+Rows = NDArray[np.bool_]
+DEFAULT_LEVELS = {"noise": (0.5, 1.0, 2.0), "missing": (0.25, 0.5, 1.0), "conflict": (0.25, 0.5, 1.0)}
+ALL, ANY = "all", "any"
+
+
+def parse_stress(text: str | None) -> dict[str, tuple[float, ...]]:
+    """``"noise:0.1/0.5,missing"`` as levels by axis, rising; an axis without levels gets its usual ones.
+
+    Raises:
+        UsageError: an unknown axis, one twice, or a level that it cannot have.
+    """
+    found: dict[str, tuple[float, ...]] = {}
+    for item in filter(None, (part.strip() for part in (text or "").split(","))):
+        axis, colon, given = item.partition(":")
+        if axis not in AXES:
+            raise unknown("stress", axis, AXES)
+        if axis in found:
+            raise UsageError(f"--stress {text}: expected {axis} once, its levels as {axis}:0.25/0.5")
+        found[axis] = _levels(item, axis, given) if colon else DEFAULT_LEVELS[axis]
+    return {axis: found[axis] for axis in AXES if axis in found}
+
+
+def _levels(item: str, axis: str, given: str) -> tuple[float, ...]:
+    highest = np.finfo(np.float32).max if axis == "noise" else WHOLE
+    try:
+        levels = {float(level) for level in given.split("/")}
+    except ValueError:
+        levels = {0.0}
+    if not all(0 < level <= highest for level in levels):
+        what = "standard deviations above 0" if axis == "noise" else "shares above 0 and at most 1"
+        raise UsageError(f"--stress {item}: expected {what}, such as {axis}:0.25/0.5 (level 0 is always shown)")
+    return tuple(sorted(levels))
+
+
+def join_levels(first: Levels, second: Levels) -> dict[str, tuple[float, ...]]:
+    """All levels of both, by axis."""
+    return {
+        axis: tuple(sorted({*first.get(axis, ()), *second.get(axis, ())}))
+        for axis in AXES
+        if axis in first or axis in second
+    }
+
+
+def targets(axis: str, modalities: Sequence[str]) -> tuple[str, ...]:
+    """What an axis is done to: each modality, and where there are several all of them or any one."""
+    return (*modalities, *((ALL if axis == "noise" else ANY,) if len(modalities) > 1 else ()))
+
+
+def scenario_of(axis: str, modality: str, level: float) -> Scenario:
+    """The scenario that is predicted and stored for a level: shares are cut from the whole."""
+    return Scenario(axis, modality, level if axis == "noise" else WHOLE)
+
+
+def list_scenarios(levels: Levels, modalities: Sequence[str]) -> tuple[Scenario, ...]:
+    """All scenarios that these levels need, each once."""
+    return tuple(
+        dict.fromkeys(
+            scenario_of(axis, modality, level)
+            for axis, given in levels.items()
+            for modality in targets(axis, modalities)
+            for level in given
+        )
+    )
+
+
+def deviations(train: Part) -> dict[str, NDArray[np.float32]]:
+    """By modality the standard deviation of each feature, (d,), over the training rows (and steps) that have it."""
+    found = {}
+    for name, values in train.values.items():
+        there = values[train.steps.get(name, train.present[name])]
+        found[name] = there.std(axis=0, dtype=np.float64).astype(np.float32) if len(there) else there.sum(axis=0)
+    return found
+
+
+def stress(
+    test: Part, scenario: Scenario, deviation: Mapping[str, NDArray[np.float32]]
+) -> tuple[Part, NDArray[np.float64]]:
+    """The test rows under a scenario, and the share from which on each is stressed, (n,); inf where it never is.
+
+    Raises:
+        UsageError: a conflict where one group holds more than half of the rows.
+    """
+    if scenario.axis == "noise":
+        names = list(test.values) if scenario.modality == ALL else [scenario.modality]
+        noisy = {name: _noisy(test, name, scenario.level * deviation[name]) for name in names}
+        return replace(test, values=test.values | noisy), np.zeros(len(test.ids))
+    victims, since = _victims(test, scenario)
+    if scenario.axis == "missing":
+        return _without(test, victims), since
+    return _exchanged(test, victims), since
+
+
+def check_stress(test: Part, axes: Container[str]) -> None:
+    """Raise a UsageError where a conflict among these rows cannot be made, before anything is trained."""
+    if "conflict" in axes:
+        for name in test.values:
+            donors(test, name)
+
+
+def _draw(scenario: str, names: NDArray[np.str_]) -> NDArray[np.int64]:
+    """A number for each name, by hash."""
+    return np.array([derive_seed(0, f"stress {scenario} {name}") for name in names], dtype=np.int64)
+
+
+def _noisy(test: Part, name: str, scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    values = test.values[name].copy()
+    there = test.steps.get(name, test.present[name])
+    for row, seed in enumerate(_draw(f"noise {name}", test.ids)):
+        if test.present[name][row]:
+            drawn = np.random.default_rng(seed).standard_normal(values.shape[1:], dtype=np.float32)
+            values[row] += scale * drawn * there[row, ..., None]
+    return values
+
+
+def _victims(test: Part, scenario: Scenario) -> tuple[dict[str, Rows], NDArray[np.float64]]:
+    """By modality the rows that would lose it at share 1, and the share from which on each row is touched."""
+    axis, modality = scenario.axis, scenario.modality
+    if modality != ANY:
+        victims = {modality: test.present[modality]}
+    else:
+        present = np.stack(list(test.present.values()), axis=1)
+        turn = _draw(f"{axis} which modality", test.ids) % np.maximum(present.sum(axis=1), 1)
+        drawn = present & (present.cumsum(axis=1) == turn[:, None] + 1)
+        victims = dict(zip(test.present, drawn.T, strict=True))
+    touched = np.flatnonzero(np.any(list(victims.values()), axis=0))
+    order = touched[np.argsort(_draw(f"{axis} {modality}", test.ids[touched]), kind="stable")]
+    since = np.full(len(test.ids), np.inf)
+    since[order] = np.arange(1, len(order) + 1) / max(len(order), 1)
+    return victims, since
+
+
+def _without(test: Part, victims: Mapping[str, Rows]) -> Part:
+    values, present, steps = dict(test.values), dict(test.present), dict(test.steps)
+    for name, rows in victims.items():
+        values[name] = np.where(rows.reshape(-1, *[1] * (values[name].ndim - 1)), np.float32(0), values[name])
+        present[name] = present[name] & ~rows
+        if name in steps:
+            steps[name] = steps[name] & ~rows[:, None]
+    return replace(test, values=values, present=present, steps=steps)
+
+
+def _exchanged(test: Part, victims: Mapping[str, Rows]) -> Part:
+    values, steps = dict(test.values), dict(test.steps)
+    for name, rows in victims.items():
+        donor = donors(test, name)[rows]
+        values[name] = values[name].copy()
+        values[name][rows] = test.values[name][donor]
+        if name in steps:
+            steps[name] = steps[name].copy()
+            steps[name][rows] = test.steps[name][donor]
+    return replace(test, values=values, steps=steps)
+
+
+def donors(test: Part, name: str) -> NDArray[np.int64]:
+    """The row whose modality each row gets in a conflict, (n,): a permutation of those that have it, none of its group.
+
+    The rows in a hashed order, group after group, each give to the one that is as many places on as the largest group
+    has rows: that is out of its own group, as long as no group has more than half of them.
+
+    Raises:
+        UsageError: a group has.
+    """
+    has = np.flatnonzero(test.present[name])
+    names, group_of_row, sizes = np.unique(test.groups[has], return_inverse=True, return_counts=True)
+    largest = int(sizes.max(initial=0))
+    if 2 * largest > len(has):
+        raise UsageError(
+            f"--stress conflict: {largest:,} of the {len(has):,} test rows that have '{name}' are of one group, so not "
+            "every row can get another group's: leave conflict out"
+        )
+    by_group = _draw(f"conflict {name} group", names)[group_of_row]
+    order = has[np.lexsort((_draw(f"conflict {name}", test.ids[has]), by_group))]
+    donor = np.arange(len(test.ids))
+    donor[order] = np.roll(order, largest)
+    return donor
