@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
-from mmbench.contracts import ConceptKind
-from mmbench.modules import Fusion
+from mmbench.contracts import ConceptKind, Inside
+from mmbench.modules import Fusion, shown
 
 NAME = "late"
 KIND = "fusion"
@@ -53,9 +53,19 @@ class Late(Fusion):
             return log_softmax(mean, dim=-1) if normalise else mean
         if self.learns_mix:
             log_p = log_p.detach()
-        scores = self.scores if self.learns_mix else log_p.new_zeros(self.branches)
-        log_weights = log_softmax(scores.expand(here.shape).masked_fill(~here, -torch.inf), dim=1)
-        return torch.logsumexp(log_p + log_weights.unsqueeze(-1), dim=1)
+        return torch.logsumexp(log_p + self._log_weights(here, log_p).unsqueeze(-1), dim=1)
+
+    def _log_weights(self, here: Tensor, like: Tensor) -> Tensor:
+        """log of the branches' weights, (B, N), over those that are here."""
+        scores = self.scores if self.learns_mix else like.new_zeros(self.branches)
+        return log_softmax(scores.expand(here.shape).masked_fill(~here, -torch.inf), dim=1)
+
+    def look(self, views: Tensor, present: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
+        """The weights of the mixture."""
+        kind = "softmax(a), learned" if self.learns_mix else "equal"
+        weights = self._log_weights(present | ~present.any(dim=1, keepdim=True), views).exp()
+        says = f"weight of each modality's decision in the mixture ({kind}, over the modalities present)"
+        return {"mixing weights": Inside(says, shown(weights, present), modalities, shares=True)}
 
 
 def build(modalities: int, width: int, *, mode: Mode = "mean_prob") -> Late:
