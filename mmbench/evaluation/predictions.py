@@ -81,6 +81,19 @@ def write_predictions(
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # its allow_pickle came after NumPy 2.1
 
 
+def read_scores(path: Path) -> dict[str, NDArray[np.float64]]:
+    """The scores of all rows, val and test, by concept (n, K).
+
+    Raises:
+        MmbenchError: a file that is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name.removeprefix("scores/"): file[name] for name in file.files if name.startswith("scores/")}
+    except UNREADABLE as error:
+        raise _damaged(path, error) from None
+
+
 def read_predictions(path: Path, concepts: Sequence[Concept], split: Literal["val", "test"]) -> dict[str, Predictions]:
     """The labelled rows of a split by concept; concepts that the file does not hold are left out.
 
@@ -97,7 +110,11 @@ def read_predictions(path: Path, concepts: Sequence[Concept], split: Literal["va
                 scores, target, mask = (file[f"{kind}/{concept.name}"][here] for kind in ("scores", "targets", "mask"))
                 found[concept.name] = labelled_rows(concept, ids[here], groups[here], scores, target, mask)
     except UNREADABLE as error:
-        raise MmbenchError(
-            f"{path} is damaged ({type(error).__name__}): delete its folder, and the same command runs the cell again"
-        ) from None
+        raise _damaged(path, error) from None
     return found
+
+
+def _damaged(path: Path, error: BaseException) -> MmbenchError:
+    return MmbenchError(
+        f"{path} is damaged ({type(error).__name__}): delete its folder, and the same command runs the cell again"
+    )

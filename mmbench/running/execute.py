@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mmbench.config import RunConfig
-from mmbench.contracts import FitContext, Model
+from mmbench.contracts import Examples, FitContext, Model
 from mmbench.errors import MmbenchError
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import compute
@@ -79,7 +79,7 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
             if twin is not None:
                 result, predictions = twin
             else:
-                result, predictions = _train(place, cell, method, report, meter)
+                result, predictions = _train(place, cell, report, meter)
         record |= {"status": "done", **result}
     except Exception as error:
         out_of_memory = isinstance(error, MemoryError) or "not enough memory" in str(error)
@@ -103,21 +103,28 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _train(
-    place: Workplace, cell: Cell, method: Method, report: Report, meter: Meter | None
-) -> tuple[dict[str, Any], Callable[[Path], None]]:
-    prepared = place.prepared[cell.problem]
+def ready(place: Workplace, cell: Cell, report: Report) -> tuple[Model, Examples, Examples, FitContext]:
+    """A cell's untrained model, with the global generators seeded for it, and what its ``fit`` is given."""
+    prepared, method = place.prepared[cell.problem], place.methods[cell.method]
     context = FitContext(prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress))
     seed_everything(derive_seed(cell.seed, "cell"))
     model = build_model(method, place.registry)
     train, val = prepared.train.examples(), prepared.val.examples()
     if plugin_digests(method, place.registry):  # a stranger's method may write into what it is given
         train, val = copy.deepcopy((train, val))
+    return model, train, val, context
+
+
+def _train(
+    place: Workplace, cell: Cell, report: Report, meter: Meter | None
+) -> tuple[dict[str, Any], Callable[[Path], None]]:
+    prepared = place.prepared[cell.problem]
+    model, train, val, context = ready(place, cell, report)
     with meter.measure() if meter is not None else contextlib.nullcontext() as reading:
         started = time.perf_counter()
         history = model.fit(train, val, context)
         fitted = time.perf_counter()
-        scores = [_predict(model, part, prepared) for part in (prepared.val, prepared.test)]
+        scores = [predict(model, part, prepared) for part in (prepared.val, prepared.test)]
         predicted = time.perf_counter()
     result = {
         "deterministic": model.deterministic,
@@ -153,7 +160,7 @@ def _metrics(
     return found
 
 
-def _predict(model: Model, part: Part, prepared: Prepared) -> dict[str, Scores]:
+def predict(model: Model, part: Part, prepared: Prepared) -> dict[str, Scores]:
     """Scores of one split, checked: a model that returns nonsense fails its cell."""
     scores = model.predict(part.inputs())
     for concept in prepared.concepts:
