@@ -208,13 +208,13 @@ class Graph(nn.Module):
         """The weights of the vertices on each level."""
         levels = self.levels(views, present)
         pairs = [f"{modalities[i]} × {modalities[j]}" for i, j in self.pairs]
-        below = [*(f"({pair})" for pair in pairs), *modalities]
+        below = [*(f"({modalities[i]}×{modalities[j]})" for i, j in self.pairs), *modalities]
         says = (
             "weight w of each modality, formula (1)",
             "weight of each pair, the softmax of (5)",
             "weight of each vertex of the third level, the softmax of (5) over its parents",
         )
-        names = (modalities, tuple(pairs), tuple(f"{below[a]} × {below[b]}" for a, b in self.triples))
+        names = (modalities, tuple(pairs), tuple(f"{below[a]}×{below[b]}" for a, b in self.triples))
         return {
             title: Inside(told, shown(level.weights, level.valid), places, shares=depth > 0)
             for depth, (title, told, places, level) in enumerate(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 IN_LINES = 6  # more lines than colours are drawn as a grid
+SMALLEST_SPAN = 0.02  # of an axis of weights: less would make rounding look like movement
+TEXT_SIZE = 7.0  # points
 UNREADABLE = "▯"
 
 
@@ -46,6 +48,11 @@ def over_steps(axes: Axes, names: Sequence[str], mean: Array, low: Array | None,
             axes.fill_between(steps, low[number], high[number], color=colour, alpha=0.15, linewidth=0)
         mark = "" if len(steps) > 20 else "."
         lines += axes.plot(steps, mean[number], mark, color=colour, linestyle=dash, linewidth=1.3)
+    low_end, high_end = axes.get_ylim()
+    if high_end - low_end < SMALLEST_SPAN:
+        middle = (low_end + high_end) / 2
+        axes.set_ylim(middle - SMALLEST_SPAN / 2, middle + SMALLEST_SPAN / 2)
+    axes.ticklabel_format(axis="y", useOffset=False)
     _whole(axes)
     axes.set_xlabel("step")
     axes.set_ylabel("value")
@@ -99,27 +106,28 @@ def shades(axes: Axes, rows: Sequence[str], columns: Sequence[str], values: Arra
 
 def shaded_text(axes: Axes, tokens: Sequence[str], weights: Array) -> None:
     """Running text whose tokens are the darker the larger their weight; the largest has the full shade."""
+    from matplotlib.textpath import TextPath
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(1, 0)
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    box = axes.get_window_extent(renderer)
+    wide, tall = (72 * inches for inches in figure.get_size_inches() * axes.get_position().size)
     top = float(np.nanmax(weights))
-    x, y, line = 0.0, 0.0, 12.5 / box.height * figure.dpi / 72
+    x, y = 0.0, 0.0
     for token, weight in zip(tokens, weights, strict=True):
         share = 0.0 if np.isnan(weight) or top <= 0 else float(weight) / top
-        text = axes.text(
-            x, y, " ".join(token.split()) or UNREADABLE, va="top", ha="left", fontsize=7,
-            color="white" if share > 0.6 else INK,
+        word = " ".join(token.split()) or UNREADABLE
+        width = float(TextPath((0, 0), word, size=TEXT_SIZE).get_extents().width) / wide
+        x += 0.012 if x > 0 and token[:1].isspace() else 0.0
+        if x > 0 and x + width > 1:
+            x, y = 0.0, y + 1.75 * TEXT_SIZE / tall
+        axes.text(
+            x, y, word, va="top", ha="left", fontsize=TEXT_SIZE, color="white" if share > 0.6 else INK,
             bbox={"facecolor": COLOURS[0], "alpha": share, "pad": 1.0, "linewidth": 0},
         )  # fmt: skip
-        wide = text.get_window_extent(renderer).width / box.width
-        if x > 0 and x + wide > 1:
-            x, y = 0.0, y + line
-            text.set_position((x, y))
-        x += wide + 0.012
+        x += width + 0.008
 
 
 def text_lines(tokens: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from mmbench.config import Training
 from mmbench.reporting.drawing import mean_rows
 from mmbench.reporting.evidence import ConceptEvidence, Evidence, MethodEvidence, gather
 from mmbench.reporting.figures import Plot, figures, primary_records, to_svg
-from mmbench.reporting.inside import inside_study
+from mmbench.reporting.inside import CAUTION, inside_study
 from mmbench.reporting.pages import render_page
 from mmbench.reporting.records import Collection
 from mmbench.reporting.study import NO_STUDY, Study
@@ -51,6 +51,7 @@ def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table], 
         sections=[s for s in SECTIONS if s[0] != "studies" or studies.tables],
         studies=studies,
         inside=inside,
+        caution=CAUTION,
         remarks=collection.remarks,
         reference=collection.reference,
         facts=_facts(collection, evidence),

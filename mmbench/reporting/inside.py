@@ -59,8 +59,8 @@ def _loss_weights(folder: RunFolder, methods: Sequence[str]) -> tuple[list[Plot]
             continue
         many = len(names) > drawing.IN_LINES
         caption = (
-            f"Loss weights of {method} by epoch, mean over {len(found)} seed{'s' * (len(found) > 1)} (those that still "
-            "train). "
+            f"Loss weights of {method} at the end of each epoch, mean over {len(found)} seed{'s' * (len(found) > 1)} "
+            "(those that still train). "
             + (f"Full shade: {weights.max():.2f}." if many else "Dotted: the mean over objectives and epochs.")
         )
         alt = "At the last epoch: " + ", ".join(f"{n} {w:.2f}" for n, w in zip(names, weights[-1], strict=True))
@@ -94,11 +94,10 @@ def average_table(problem: str, method: str, name: str, seeds: Seeds) -> Table:
                 f"{np.atleast_1d(kept['rows'])[place]:,}",
             )
             rows.append(tuple(Entry(text) for text in texts))
-    columns = ("", "mean", "5 %", "25 %", "median", "75 %", "95 %", "test rows")
+    columns = ("of", "mean", "5 %", "25 %", "median", "75 %", "95 %", "test rows")
     numbers = ", ".join(str(seed) for seed, _ in seeds)
     notes = (
         f"{seeds[0][1]['says']}; seed{'s' * (len(seeds) > 1)} {numbers}: how samples differ, not how sure a mean is",
-        CAUTION,
     )
     return Table(f"{name} · {method} · {problem}", columns, tuple(rows), notes, f"inside {name} {method} {problem}")
 
@@ -145,7 +144,7 @@ def average_plot(problem: str, method: str, name: str, seeds: Seeds) -> Plot:
         draw = partial(drawing.shades, rows=places, columns=[], values=mean / np.nanmax(mean))
     else:
         bottom = 0.45 if one else 0.5 + LINE * -(-len(places) // 2)
-        height, left = 1.9 + bottom, 0.5
+        height, left = 1.9 + bottom, 0.6
         low, high = (quantiles[1], quantiles[3]) if one else (None, None)
         draw = partial(drawing.over_steps, names=places, mean=mean, low=low, high=high)
     return Plot(kind, problem, "", method, caption, alt, height, left, bottom, draw)

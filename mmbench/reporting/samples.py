@@ -217,7 +217,7 @@ def strip_plot(explained: Explained, sample: Sample, strip: Strip) -> Plot:
         draw = partial(drawing.shades, rows=strip.lines, columns=[], values=strip.weights / top)
     else:
         bottom = 0.45 if len(strip.lines) == 1 else 0.5 + LINE * -(-len(strip.lines) // 2)
-        height, left = 1.7 + bottom, 0.5
+        height, left = 1.7 + bottom, 0.6
         draw = partial(drawing.over_steps, names=strip.lines, mean=strip.weights, low=None, high=None)
     return Plot(
         kind, explained.cell.problem, sample.id, explained.cell.method, caption, alt, height, left, bottom, draw

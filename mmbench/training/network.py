@@ -184,7 +184,8 @@ def predict_logits(network: Trainable, inputs: Inputs) -> dict[str, Tensor]:
 def look_into(network: Trainable, inputs: Inputs) -> dict[str, Inside]:
     """What a network shows of all samples, in evaluation mode, without gradient, a few hundred rows at a time.
 
-    Where batches have different numbers of common steps the shorter ones end in NaN.
+    Where batches have different numbers of common steps the shorter ones end in NaN; of a single step, which is what
+    vectors are, no axis is made.
     """
     network.eval()
     with torch.no_grad():
@@ -198,5 +199,7 @@ def _join(parts: list[Inside]) -> Inside:
     if parts[0].steps:
         longest = max(v.shape[-1] for v in values)
         fill = [(0, 0)] * (values[0].ndim - 1)
+        if longest == 1:
+            return replace(parts[0], values=np.concatenate(values)[..., 0], steps=(), shares=False)
         values = [np.pad(v, [*fill, (0, longest - v.shape[-1])], constant_values=np.nan) for v in values]
     return replace(parts[0], values=np.concatenate(values))

@@ -155,8 +155,8 @@ def test_the_pairs_of_igfn_weigh_as_formulas_four_and_five_say() -> None:
     np.testing.assert_allclose(found["pair weights"].values, softmax(np.stack(q, axis=1)), atol=1e-6)
     fused = graph(views, present).detach().numpy()
     np.testing.assert_allclose(fused[:, :7], (w[..., None] * x).sum(1) / 3, atol=1e-6)
-    assert found["triple weights"].places[:2] == ("(a × b) × (a × c)", "(a × b) × (b × c)")
-    assert found["triple weights"].places[3] == "(a × b) × c"
+    assert found["triple weights"].places[:2] == ("(a×b)×(a×c)", "(a×b)×(b×c)")
+    assert found["triple weights"].places[3] == "(a×b)×c"
 
 
 def test_the_weights_of_a_late_mixture_mix_the_branches() -> None:
@@ -242,7 +242,7 @@ def test_attention_of_the_hybrid_on_vectors_has_one_step() -> None:
     present = {"a": torch.ones(5, dtype=torch.bool), "b": torch.tensor([True, True, True, True, False])}
     values["b"][4] = 0
     found = look_into(network, Inputs(values, present))["cross-modal attention"]
-    assert found.places == ("a → b", "b → a") and found.values.shape == (5, 2, 1)
+    assert found.places == ("a → b", "b → a") and found.values.shape == (5, 2) and not (found.steps or found.shares)
     np.testing.assert_allclose(found.values[:4], 1)
     assert np.isnan(found.values[4]).all()
 
