@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mmbench.contracts import Inside
 from mmbench.modules import Fusion
 from mmbench.proposed.graph_fusion import Graph, Settings
 
@@ -51,6 +52,10 @@ class GraphFusion(Fusion):
         """The levels side by side, normalised over the batch, through two layers."""
         fused: Tensor = self.top(self.graph(views, present))
         return fused
+
+    def look(self, views: Tensor, present: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
+        """The graph's weights."""
+        return self.graph.look(views, present, modalities)
 
 
 def build(modalities: int, width: int) -> GraphFusion:

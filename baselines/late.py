@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
-from mmbench.contracts import ConceptKind
-from mmbench.modules import Fusion
+from mmbench.contracts import ConceptKind, Inside
+from mmbench.modules import Fusion, shown
 
 NAME = "late"
 KIND = "fusion"
@@ -64,6 +64,13 @@ class Late(Fusion):
         here = present | ~present.any(dim=1, keepdim=True)
         scores = self.scores if self.learns_mix else like.new_zeros(self.branches)
         return log_softmax(scores.expand(here.shape).masked_fill(~here, -torch.inf), dim=1)
+
+    def look(self, views: Tensor, present: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
+        """The weights of the mixture."""
+        kind = "softmax(a), learned" if self.learns_mix else "equal"
+        weights = self._log_weights(views, present).exp()
+        says = f"weight of each modality's decision in the mixture ({kind}, over the modalities present)"
+        return {"mixing weights": Inside(says, shown(weights, present), modalities, shares=True)}
 
 
 def build(modalities: int, width: int, *, mode: Mode = "mean_prob") -> Late:

@@ -13,8 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from mmbench.contracts import Inside
 from mmbench.modules import Fusion
-from mmbench.proposed.hybrid.memory import MfnMemory, RecurrentViews
+from mmbench.proposed.hybrid.memory import MfnMemory, RecurrentViews, look_at_gates
 
 NAME = "mfn"
 KIND = "fusion"
@@ -51,6 +52,14 @@ class Mfn(Fusion):
         """Fuse; ``present`` is the mask (B, T, N)."""
         fused: Tensor = self.fuse(views, present)
         return fused
+
+    def look(self, views: Tensor, present: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
+        """The two gates of the memory over time."""
+        h, c = self.fuse.views(views, present)
+        here = present.any(dim=2)
+        gates = self.fuse.memory.trace(h.flatten(2), c.flatten(2), here)[2]
+        says = "what the memory keeps (γ1) and what it takes in (γ2) at each step, mean over its units"
+        return {"memory gates": look_at_gates(gates, here, modalities, says)}
 
 
 def build(

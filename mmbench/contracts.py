@@ -313,6 +313,27 @@ class FitContext:
     report: Callable[[int, int, float], None] = lambda epoch, of, loss: None
 
 
+@dataclass(frozen=True)
+class Inside:
+    """One thing that a trained network shows of itself, sample by sample.
+
+    Attributes:
+        says: what the numbers are, in a line, with the equation they belong to.
+        values: float32 (n), with an axis for ``places`` and one for ``steps`` where there are such; NaN where a sample
+            has nothing to show (a missing modality, a step that is not there).
+        places: the names along the axis of places: modalities, pairs of them, layers.
+        steps: the modalities whose steps the last axis runs over: one, and they are that modality's own (tokens,
+            patches); several, and they are the common steps of all.
+        shares: whether the numbers along the last axis sum to one.
+    """
+
+    says: str
+    values: NDArray[np.float32]
+    places: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    shares: bool = False
+
+
 class Model(ABC):
     """A whole method: it is fitted on train and val, then asked for scores without targets.
 
@@ -329,6 +350,10 @@ class Model(ABC):
     def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
         """Scores by concept, float64 (n, K): in [0, 1], softmax for exclusive concepts, sigmoid for multi-label ones;
         of a score (n, 1) on its own scale."""
+
+    def look(self, inputs: Inputs) -> dict[str, Inside]:
+        """What the fitted model shows of its inside on these samples, by name; {} where it shows nothing."""
+        return {}
 
     @property
     @abstractmethod

@@ -14,10 +14,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmbench.contracts import Concept, ConceptKind
+from mmbench.contracts import Concept, ConceptKind, Inside
 
 
 class Fusion(nn.Module):
@@ -54,6 +56,10 @@ class Fusion(nn.Module):
         Of a score, K is 1 and what is joined are numbers on its standardised scale.
         """
         return logits[:, 0]
+
+    def look(self, views: Tensor, present: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
+        """What the fusion shows of its inside, by name, given what ``forward`` is given and the modalities' names."""
+        return {}
 
 
 class LinearHeads(nn.Module):
@@ -113,3 +119,9 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     filled = scores.masked_fill(~mask, -torch.inf)
     weights = torch.softmax(torch.where(mask.any(-1, keepdim=True), filled, torch.zeros_like(filled)), dim=-1)
     return weights * mask
+
+
+def shown(values: Tensor, there: Tensor) -> NDArray[np.float32]:
+    """The values of an :class:`Inside`, NaN where ``there`` (bool, broadcast to their shape) does not hold."""
+    array: NDArray[np.float32] = values.detach().float().masked_fill(~there, torch.nan).cpu().numpy()
+    return array

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from mmbench import __version__
-from mmbench.cli import audit, check, compare, data, holdings, info, init_card, listing, report, run, score
+from mmbench.cli import audit, check, compare, data, explain, holdings, info, init_card, listing, report, run, score
 from mmbench.errors import MmbenchError
 
 INTERRUPTED = 130
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("explain")(explain.explain)
 app.command("check")(check.check)
 app.command("list")(listing.list_)
 app.command("info")(info.info)

@@ -88,9 +88,11 @@ def _write_figures(folder: RunFolder, collection: Collection, studies: Study, ta
     from mmbench.cli.progress import say
     from mmbench.reporting.evidence import gather
     from mmbench.reporting.figures import figures, save
+    from mmbench.reporting.inside import inside_study
 
     plots, absent = figures(collection, gather(folder, collection))
-    plots += studies.plots
-    for line in (*absent, *studies.absent, *save(plots, target)):
+    inside = inside_study(folder, list(dict.fromkeys(record["method"] for record in collection.records)))
+    plots += [*studies.plots, *inside.plots]
+    for line in (*absent, *studies.absent, *inside.absent, *save(plots, target)):
         say(f"no figure: {line}")
     say(f"figures: {len(plots)} as PDF, SVG and PNG in {target}")

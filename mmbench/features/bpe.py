@@ -24,7 +24,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from mmbench.errors import UsageError
 from mmbench.features import Encoded
 from mmbench.features.cache import cached
-from mmbench.features.steps import pad
+from mmbench.features.padding import pad
 from mmbench.hashing import digest
 from mmbench.streams import TimedText
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmbench.features import Encoded
 from mmbench.features.cache import cached_rows
-from mmbench.features.steps import pad
+from mmbench.features.padding import pad
 from mmbench.hashing import digest
 
 

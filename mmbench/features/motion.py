@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mmbench.features import Encoded
 from mmbench.features.audio import RATE, log_mel
 from mmbench.features.cache import cached_rows
-from mmbench.features.steps import pad
+from mmbench.features.padding import pad
 from mmbench.hashing import derive_seed, digest
 from mmbench.streams import Motion
 

@@ -25,7 +25,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, elu, layer_norm, leaky_relu, softmax
 
-from mmbench.modules import Fusion, masked_softmax
+from mmbench.contracts import Inside
+from mmbench.modules import Fusion, masked_softmax, shown
 
 NAME = "igfn"
 KIND = "fusion"
@@ -203,6 +204,24 @@ class Graph(nn.Module):
             return (x * y).sum(-1)
         return cosine_similarity(x, y, dim=-1)
 
+    def look(self, views: Tensor, present: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
+        """The weights of the vertices on each level."""
+        levels = self.levels(views, present)
+        pairs = [f"{modalities[i]} × {modalities[j]}" for i, j in self.pairs]
+        below = [*(f"({modalities[i]}×{modalities[j]})" for i, j in self.pairs), *modalities]
+        says = (
+            "weight w of each modality, formula (1)",
+            "weight of each pair, the softmax of (5)",
+            "weight of each vertex of the third level, the softmax of (5) over its parents",
+        )
+        names = (modalities, tuple(pairs), tuple(f"{below[a]}×{below[b]}" for a, b in self.triples))
+        return {
+            title: Inside(told, shown(level.weights, level.valid), places, shares=depth > 0)
+            for depth, (title, told, places, level) in enumerate(
+                zip(("modality weights", "pair weights", "triple weights"), says, names, levels, strict=False)
+            )
+        }
+
     def forward(self, views: Tensor, present: Tensor) -> Tensor:
         """(7): the levels' vectors side by side, (B, levels * d)."""
         return torch.cat([level.fused for level in self.levels(views, present)], dim=1)
@@ -237,6 +256,10 @@ class ImprovedGraphFusion(Fusion):
         """Formula (7)."""
         fused: Tensor = self.graph(views, present)
         return fused
+
+    def look(self, views: Tensor, present: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
+        """The graph's weights."""
+        return self.graph.look(views, present, modalities)
 
 
 def build(

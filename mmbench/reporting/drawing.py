@@ -44,7 +44,7 @@ def _shown(name: str) -> str:
     return f" {name}" if name.startswith("_") else name
 
 
-def _rows(axes: Axes, names: Sequence[str]) -> None:
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Names down the left side, the first on top."""
     axes.set_yticks(range(len(names)), [shorten(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -62,7 +62,7 @@ def forest(axes: Axes, records: Sequence[Record], reference: str) -> None:
         axes.plot(
             record["delta"], place, "o", color=colour, markersize=4.5, markerfacecolor=colour if told else "white"
         )
-    _rows(axes, [record["method"] for record in records])
+    name_rows(axes, [record["method"] for record in records])
     axes.set_xlabel(f"Δ {records[0]['metric']} to {shorten(reference)}")
 
 
@@ -79,7 +79,7 @@ def values(axes: Axes, records: Sequence[Record], ceilings: Sequence[bool]) -> N
             axes.plot([record["ci_low"], record["ci_high"]], [place, place], color=colour, linewidth=1.4)
         if record["mean"] is not None:
             axes.plot(record["mean"], place, "D" if ceiling else "o", color=colour, markersize=4.5)
-    _rows(axes, [record["method"] for record in records])
+    name_rows(axes, [record["method"] for record in records])
     axes.set_xlabel(records[0]["metric"])
 
 
@@ -94,7 +94,7 @@ def label_bars(axes: Axes, labels: Sequence[LabelScore], compared: Sequence[floa
             axes.plot([label.low, label.high or 0.0], [place, place], color=INK, linewidth=1.1)
     if compared is not None:
         axes.plot(compared, places, "|", color=COLOURS[1], markersize=11, markeredgewidth=1.8)
-    _rows(axes, [f"{label.label} ({label.support})" for label in labels])
+    name_rows(axes, [f"{label.label} ({label.support})" for label in labels])
     axes.set_xlim(0, 1.005)
     axes.set_xlabel("F1 (positive test rows in brackets)")
 
@@ -119,10 +119,10 @@ def many_curves(
     if others:
         lines += axes.plot([], [], color=MUTED, linewidth=0.6)
         names.append(f"{len(others)} other method{'s' * (len(others) > 1)}")
-    _legend(axes, lines, names, 1)
+    legend(axes, lines, names, 1)
 
 
-def _legend(axes: Axes, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
+def legend(axes: Axes, handles: Sequence[Any], names: Sequence[str], columns: int) -> None:
     """A legend below the axes, left-aligned with the figure."""
     axes.get_figure(root=True).legend(handles, names, loc="lower left", ncols=columns, bbox_to_anchor=(0, 0))  # type: ignore[union-attr]
 
@@ -180,7 +180,7 @@ def convergence(axes: Axes, losses: Sequence[Loss]) -> None:
         axes.plot([], [], color=INK, linewidth=0.8, linestyle="--")[0],
         axes.plot([], [], "o", color=INK, markersize=5, markerfacecolor="white", linestyle="")[0],
     ]
-    _legend(axes, handles, ["validation", "training", "best epoch"], 3)
+    legend(axes, handles, ["validation", "training", "best epoch"], 3)
 
 
 def balance(axes: Axes, labels: Sequence[str], counts: dict[str, NDArray[np.int64]], rows: dict[str, int]) -> None:
@@ -197,9 +197,9 @@ def balance(axes: Axes, labels: Sequence[str], counts: dict[str, NDArray[np.int6
             edgecolor="white",
         )
         handles.append(bars)
-    _rows(axes, labels)
+    name_rows(axes, labels)
     axes.set_xlabel("share of the labelled rows")
-    _legend(axes, handles, [f"{split} ({rows[split]:,})" for split in counts], len(counts))
+    legend(axes, handles, [f"{split} ({rows[split]:,})" for split in counts], len(counts))
 
 
 def cost(axes: Axes, records: Sequence[Record], field: str, unit: str, front: bool) -> None:
@@ -223,7 +223,7 @@ def cost(axes: Axes, records: Sequence[Record], field: str, unit: str, front: bo
     axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.set_xlabel(unit)
     axes.set_ylabel(records[0]["metric"])
-    _legend(axes, handles, [shorten(_shown(record["method"])) for record in records], 2)
+    legend(axes, handles, [shorten(_shown(record["method"])) for record in records], 2)
 
 
 def short(value: float) -> str:
@@ -244,7 +244,7 @@ def heat(axes: Axes, labels: Sequence[str], counts: Array, totals: Array) -> Non
             text = f"{share[row, column]:.0%}\n{mean_rows(counts[row, column])}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=5.5)
     axes.set_xticks(range(len(labels)), [shorten(label) for label in labels], rotation=45, ha="right")
-    _rows(axes, labels)
+    name_rows(axes, labels)
     axes.grid(visible=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")

@@ -1,25 +1,19 @@
-"""A run as one page that opens from disk and asks nothing of any network.
-
-Jinja escapes everything that comes from the data; only the SVGs, the style and the script are let through, and the
-page's own policy forbids any other script.
-"""
+"""A run as one page that opens from disk and asks nothing of any network; see :mod:`mmbench.reporting.pages`."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import shlex
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
-import mmbench
 from mmbench.config import Training
 from mmbench.reporting.comparison import primary_of
 from mmbench.reporting.drawing import mean_rows
 from mmbench.reporting.evidence import ConceptEvidence, Evidence, MethodEvidence, gather
 from mmbench.reporting.figures import Plot, figures, primary_records, to_svg
+from mmbench.reporting.inside import CAUTION, inside_study
+from mmbench.reporting.pages import render_page
 from mmbench.reporting.records import Collection
 from mmbench.reporting.study import NO_STUDY, Study
 from mmbench.reporting.tables import Table, decimals, number, p_text, with_delta
@@ -27,23 +21,21 @@ from mmbench.running.store import CEILING, RunFolder
 
 SECTIONS = (
     ("summary", "Summary"), ("comparison", "Comparison"), ("intervals", "Intervals"), ("labels", "Labels"),
-    ("curves", "Curves"), ("cost", "Cost"), ("studies", "Studies"), ("methods", "Methods"), ("errors", "Hard samples"),
-    ("provenance", "Provenance"),
+    ("curves", "Curves"), ("cost", "Cost"), ("studies", "Studies"), ("methods", "Methods"), ("inside", "Inside"),
+    ("errors", "Hard samples"), ("provenance", "Provenance"),
 )  # fmt: skip
 
 
 def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table], studies: Study = NO_STUDY) -> str:
     """The page: tables, tests, figures, studies, error analysis and provenance of a run."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
     evidence = gather(folder, collection)
     plots, absent = figures(collection, evidence)
-    plots += studies.plots
+    inside = inside_study(folder, list(dict.fromkeys(record["method"] for record in collection.records)))
+    plots += [*studies.plots, *inside.plots]
     found = {(plot.kind, plot.problem, plot.concept, plot.method): plot for plot in plots}
     keys = {place: f"f{place_number}" for place_number, place in enumerate(found)}
-    page = files(mmbench.reporting) / "page"
-    script = (page / "report.js").read_text(encoding="utf-8")
     several = len(collection.info["problems"]) > 1
     concepts = [_concept(collection, c, several) for c in evidence.concepts]
 
@@ -54,16 +46,13 @@ def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table], 
         return Markup(to_svg(plot, keys[plot.kind, plot.problem, plot.concept, plot.method]))
 
     sources = {record["energy_source"] for record in collection.records} - {None}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["breakable"] = lambda name: escape(name).replace("_", Markup("_<wbr>"))
-    return environment.from_string((page / "report.html").read_text(encoding="utf-8")).render(
+    return render_page(
+        "report.html",
         info=collection.info,
-        version=mmbench.__version__,
-        script=Markup(script),
-        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=Markup((page / "report.css").read_text(encoding="utf-8")),
         sections=[s for s in SECTIONS if s[0] != "studies" or studies.tables],
         studies=studies,
+        inside=inside,
+        caution=CAUTION,
         remarks=collection.remarks,
         reference=collection.reference,
         facts=_facts(collection, evidence),
@@ -79,7 +68,7 @@ def to_html(folder: RunFolder, collection: Collection, tables: Sequence[Table], 
         command=_command(collection, evidence),
         run=shlex.quote(folder.path.name),
         provenance=_provenance(collection.info),
-        absent=[*absent, *studies.absent],
+        absent=[*absent, *studies.absent, *inside.absent],
         find=find,
         svg=svg,
         number=lambda value, digits: "–" if value is None else f"{value:.{digits}f}",

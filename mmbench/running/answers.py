@@ -153,13 +153,13 @@ def _answers_of(
         else:
             found.scores[place] = scores
     reasons = reader.complaints()
-    if not reasons and unreadable and concept.kind == "score":
+    some = ", ".join(list(found.unread.values())[:3]) + ", …" * (len(found.unread) > 3)
+    if not reasons and found.unread and concept.kind == "score":
         reasons = [
-            f"{len(unreadable)} answers to {concept.name} are no finite numbers: {first(unreadable)}; a score has no "
-            "wrong to count them as: give numbers, or leave these rows out with --allow-partial"
+            f"{len(found.unread)} answers to {concept.name} are no finite numbers: {some}; a score has no wrong to count "
+            "them as: give numbers, or leave these rows out with --allow-partial"
         ]
     if not reasons and found.given.any() and found.unparsed.sum() == found.given.sum():
-        some = ", ".join(list(found.unread.values())[:3]) + ", …" * (len(found.unread) > 3)
         reasons = [
             f"none of the {len(found.unread)} answers to {concept.name} can be read: {some}; "
             f"expected {', '.join(concept.labels)}"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mmbench.config import RunConfig
-from mmbench.contracts import FitContext, Model, known
+from mmbench.contracts import Examples, FitContext, Model, known
 from mmbench.errors import MmbenchError
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import compute
@@ -95,7 +95,7 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     try:
         with threadpool_limits(1):
             outcome = None if place.force else _twin(place, cell, scenarios)
-            outcome = outcome or _train(place, cell, method, report, None if again else meter, scenarios)
+            outcome = outcome or _train(place, cell, report, None if again else meter, scenarios)
         record |= {"status": "done", **outcome.result}
     except Exception as error:
         out_of_memory = isinstance(error, MemoryError) or "not enough memory" in str(error)
@@ -147,27 +147,29 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _train(
-    place: Workplace,
-    cell: Cell,
-    method: Method,
-    report: Report,
-    meter: Meter | None,
-    scenarios: tuple[Scenario, ...],
-) -> Outcome:
-    prepared = place.prepared[cell.problem]
+def ready(place: Workplace, cell: Cell, report: Report) -> tuple[Model, Examples, Examples, FitContext]:
+    """A cell's untrained model, with the global generators seeded for it, and what its ``fit`` is given."""
+    prepared, method = place.prepared[cell.problem], place.methods[cell.method]
     context = FitContext(prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress))
     seed_everything(derive_seed(cell.seed, "cell"))
     model = build_model(method, place.registry)
     train, val = prepared.train.examples(), prepared.val.examples()
     if plugin_digests(method, place.registry):  # a stranger's method may write into what it is given
         train, val = copy.deepcopy((train, val))
+    return model, train, val, context
+
+
+def _train(
+    place: Workplace, cell: Cell, report: Report, meter: Meter | None, scenarios: tuple[Scenario, ...]
+) -> Outcome:
+    prepared = place.prepared[cell.problem]
+    model, train, val, context = ready(place, cell, report)
     torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for two seconds, which are no method's own
     with meter.measure() if meter is not None else contextlib.nullcontext() as reading:
         started = time.perf_counter()
         history = model.fit(train, val, context)
         fitted = time.perf_counter()
-        scores = [_predict(model, part, prepared) for part in (prepared.val, prepared.test)]
+        scores = [predict(model, part, prepared) for part in (prepared.val, prepared.test)]
         predicted = time.perf_counter()
     result = {
         "deterministic": model.deterministic,
@@ -215,7 +217,7 @@ def _metrics(
     return found
 
 
-def _predict(model: Model, part: Part, prepared: Prepared) -> dict[str, Scores]:
+def predict(model: Model, part: Part, prepared: Prepared) -> dict[str, Scores]:
     """Scores of one split, checked: a model that returns nonsense fails its cell."""
     scores = model.predict(part.inputs())
     for concept in prepared.concepts:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from mmbench.errors import MmbenchError, UsageError
 
 SCHEMA_VERSION = 1
+INSIDE = "inside.json"
 CEILING = "ceiling:"  # the methods of a generated sample's best possible scores
 
 
@@ -106,6 +107,31 @@ class RunFolder:
             found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read: {error}; run the same command again to renew it") from None
+        return found
+
+    def write_inside(self, cell: Cell, summary: dict[str, Any]) -> None:
+        """Write beside a cell's record what was seen of its inside; it goes where the cell is run again."""
+        with writing(self.path):
+            write_atomically(self.cell_path(cell) / INSIDE, _json({"schema_version": SCHEMA_VERSION, **summary}))
+
+    def insides(self) -> list[tuple[Cell, dict[str, Any]]]:
+        """What was seen of the inside of cells, in order of problem, method and seed.
+
+        Raises:
+            UsageError: a damaged file.
+        """
+        found = []
+        for cell, _ in self.results():
+            path = self.cell_path(cell) / INSIDE
+            if path.is_file():
+                try:
+                    summary = json.loads(path.read_text(encoding="utf-8"))
+                    summary["arrays"].items()
+                except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise UsageError(
+                        f"{path} cannot be read: {error}; delete it, and `mmbench explain` writes it again"
+                    ) from None
+                found.append((cell, summary))
         return found
 
     def result(self, cell: Cell) -> dict[str, Any] | None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mmbench.contracts import Concept, Examples, FitContext, Inputs, Model, Objective
+from mmbench.contracts import Concept, Examples, FitContext, Inputs, Inside, Model, Objective
 from mmbench.hashing import derive_seed
 from mmbench.modules import Fusion, Strategy
 from mmbench.training.loop import train_network
 from mmbench.training.losses import Scale, has_label, list_objectives, scale_of, standardised
-from mmbench.training.network import Network, Trainable, predict_logits
+from mmbench.training.network import Network, Trainable, look_into, predict_logits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,6 +110,14 @@ class TrainedModel(Model):
             scale = self.scales[concept.name]
             return scale.centre + scale.spread * logits
         return torch.softmax(logits, -1) if concept.kind == "exclusive" and not self.by_label else torch.sigmoid(logits)
+
+    def look(self, inputs: Inputs) -> dict[str, Inside]:
+        """What the networks show, by name; where each objective has a network of its own, by objective and name."""
+        found: dict[str, Inside] = {}
+        for group, network, _ in self.fitted:
+            prefix = f"{group[0].name}: " if len(self.fitted) > 1 else ""
+            found |= {f"{prefix}{name}": inside for name, inside in look_into(network, inputs).items()}
+        return found
 
     @property
     def n_parameters(self) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmbench.contracts import Concept, Examples, Inputs
+from mmbench.contracts import Concept, Examples, Inputs, Inside
 from mmbench.modules import Fusion
 from mmbench.training.losses import Measure, without_labels
 from mmbench.training.sequences import Recurrent, aligned
@@ -60,6 +61,10 @@ class Trainable(nn.Module):
 
         ``measure`` takes logits and targets by concept and returns the same of one prediction.
         """
+
+    def look(self, inputs: Inputs) -> dict[str, Inside]:
+        """What the network shows of its inside on a batch, by name."""
+        return {}
 
     def trunk_weights(self) -> list[nn.Parameter]:
         """W: the weights of the last shared layer, one a branch."""
@@ -114,16 +119,24 @@ class Network(Trainable):
         self.trunks = nn.ModuleList(trunk(fusion.out_features, width, dropout) for _ in range(fusion.branches))
         self.heads = nn.ModuleList(heads(width, concepts) for _ in range(fusion.branches))
 
-    def forward(self, inputs: Inputs) -> Output:
-        """Predict a batch."""
+    def encode(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """What the fusion is given: views (B, N, width) and present (B, N), or both aligned with an axis of steps."""
         present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
         views = [e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)]
         if self.fusion.reads_steps:
-            fused = self.fusion(*aligned(views, [inputs.steps.get(m) for m in self.modalities], present))
-        else:
-            for m, recurrent in self.recurrent.items():
-                views[int(m)] = recurrent(views[int(m)], inputs.steps[self.modalities[int(m)]])
-            fused = self.fusion(torch.stack(views, dim=1) * present.unsqueeze(-1), present)
+            return aligned(views, [inputs.steps.get(m) for m in self.modalities], present)
+        for m, recurrent in self.recurrent.items():
+            views[int(m)] = recurrent(views[int(m)], inputs.steps[self.modalities[int(m)]])
+        return torch.stack(views, dim=1) * present.unsqueeze(-1), present
+
+    def look(self, inputs: Inputs) -> dict[str, Inside]:
+        """What the fusion shows."""
+        return self.fusion.look(*self.encode(inputs), self.modalities)
+
+    def forward(self, inputs: Inputs) -> Output:
+        """Predict a batch."""
+        present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
+        fused = self.fusion(*self.encode(inputs))
         if self.fusion.branches == 1:
             fused = fused.unsqueeze(1)
         z = torch.stack([last(fused[:, b]) for b, last in enumerate(self.trunks)], dim=1)
@@ -166,3 +179,27 @@ def predict_logits(network: Trainable, inputs: Inputs) -> dict[str, Tensor]:
     with torch.no_grad():
         chunks = [network(inputs.rows(rows)).logits for rows in torch.split(torch.arange(len(inputs)), PREDICT_ROWS)]
     return {concept.name: torch.cat([chunk[concept.name] for chunk in chunks]) for concept in network.concepts}
+
+
+def look_into(network: Trainable, inputs: Inputs) -> dict[str, Inside]:
+    """What a network shows of all samples, in evaluation mode, without gradient, a few hundred rows at a time.
+
+    Where batches have different numbers of common steps the shorter ones end in NaN; of a single step, which is what
+    vectors are, no axis is made.
+    """
+    network.eval()
+    with torch.no_grad():
+        chunks = [network.look(inputs.rows(rows)) for rows in torch.split(torch.arange(len(inputs)), PREDICT_ROWS)]
+    return {name: _join([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def _join(parts: list[Inside]) -> Inside:
+    """The same of consecutive batches as one."""
+    values = [part.values for part in parts]
+    if parts[0].steps:
+        longest = max(v.shape[-1] for v in values)
+        fill = [(0, 0)] * (values[0].ndim - 1)
+        if longest == 1:
+            return replace(parts[0], values=np.concatenate(values)[..., 0], steps=(), shares=False)
+        values = [np.pad(v, [*fill, (0, longest - v.shape[-1])], constant_values=np.nan) for v in values]
+    return replace(parts[0], values=np.concatenate(values))

@@ -9,8 +9,8 @@ from itertools import permutations
 import torch
 from torch import Tensor, nn
 
-from mmbench.contracts import Concept, Examples, Inputs
-from mmbench.modules import masked_softmax
+from mmbench.contracts import Concept, Examples, Inputs, Inside
+from mmbench.modules import masked_softmax, shown
 from mmbench.proposed.hybrid.losses import alignment
 from mmbench.training.attention import MultiHeadAttention
 from mmbench.training.losses import Measure
@@ -59,15 +59,21 @@ class Block(nn.Module):
             for _ in range(modalities)
         )
 
-    def forward(self, tokens: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
+    def forward(
+        self, tokens: Sequence[Tensor], masks: Sequence[Tensor], seen: list[Tensor] | None = None
+    ) -> list[Tensor]:
         """Tokens (B, T_m, d) and masks, bool (B, T_m), of each modality -> tokens of the same shapes.
 
-        Where a sample has no other modality its tokens see the feed-forward layer alone.
+        Where a sample has no other modality its tokens see the feed-forward layer alone. ``seen`` is given each pair's
+        attention, (B, heads, T_i, T_j).
         """
         found: list[list[Tensor]] = [[] for _ in tokens]
         normed = [norm(x) for norm, x in zip(self.norms, tokens, strict=True)] if self.pairs else []
         for (i, j), attend in zip(self.pairs, self.attend, strict=True):
-            found[i].append(attend(normed[i], normed[j], masks[j])[0])
+            attended, attention = attend(normed[i], normed[j], masks[j])
+            found[i].append(attended)
+            if seen is not None:
+                seen.append(attention)
         there = torch.stack([mask.any(dim=1) for mask in masks], dim=1)
         others = (there.sum(dim=1, keepdim=True) - there.long()).clamp(min=1)
         after = []
@@ -116,14 +122,19 @@ class Core(nn.Module):
         self.blocks = nn.ModuleList(Block(len(sizes), width, settings) for _ in range(settings.layers))
         self.gates = Gates(len(sizes), width) if settings.gates else None
 
-    def forward(self, values: Sequence[Tensor], masks: Sequence[Tensor]) -> Fused:
-        """Values (B, T_m, d_m) and masks, bool (B, T_m), of each modality."""
+    def forward(
+        self, values: Sequence[Tensor], masks: Sequence[Tensor], seen: list[list[Tensor]] | None = None
+    ) -> Fused:
+        """Values (B, T_m, d_m) and masks, bool (B, T_m), of each modality; ``seen`` is given each block's attention."""
         tokens = [
             self.dropout(project(x) + embedding)
             for project, x, embedding in zip(self.project, values, self.embedding, strict=True)
         ]
         for block in self.blocks:
-            tokens = block(tokens, masks)
+            attention: list[Tensor] = []
+            tokens = block(tokens, masks, None if seen is None else attention)
+            if seen is not None:
+                seen.append(attention)
         pooled = torch.stack([masked_mean(x, mask) for x, mask in zip(tokens, masks, strict=True)], dim=1)
         present = torch.stack([mask.any(dim=1) for mask in masks], dim=1)
         gates = (
@@ -164,13 +175,38 @@ class CrossAttentionNetwork(Trainable):
 
     def fuse(self, inputs: Inputs) -> Fused:
         """What the heads are given; the gates are the modalities' weights for each sample."""
+        fused: Fused = self.core(*self._tokens(inputs))
+        return fused
+
+    def _tokens(self, inputs: Inputs) -> tuple[list[Tensor], list[Tensor]]:
+        """Each modality's features and mask, with an axis of steps."""
         values, masks = [], []
         for name in self.modalities:
             x, present, steps = inputs.values[name], inputs.present[name].unsqueeze(1), inputs.steps.get(name)
             values.append(x.unsqueeze(1) if steps is None else x)
             masks.append(present if steps is None else steps & present)
-        fused: Fused = self.core(values, masks)
-        return fused
+        return values, masks
+
+    def look(self, inputs: Inputs) -> dict[str, Inside]:
+        """The modalities' weights, and by ordered pair where one modality's steps look in the other's."""
+        values, masks = self._tokens(inputs)
+        seen: list[list[Tensor]] = []
+        gates = self.core(values, masks, seen).gates
+        says = "weight g of each modality in the joint vector" + " (equal: gates=off)" * (not self.settings.gates)
+        present = torch.stack([mask.any(dim=1) for mask in masks], dim=1)
+        found = {"modality weights": Inside(says, shown(gates, present), self.modalities, shares=True)}
+        blocks = tuple(f"block {number}" for number in range(1, len(seen) + 1))
+        for place, (i, j) in enumerate(self.core.blocks[0].pairs):  # type: ignore[arg-type]
+            ours, theirs = masks[i], masks[j]
+            asked = ours[:, None, :, None] / ours.sum(dim=1).clamp(min=1)[:, None, None, None]
+            mean = torch.stack(
+                [(block[place].mean(dim=1, keepdim=True) * asked).sum(dim=(1, 2)) for block in seen], dim=1
+            )
+            says = f"where {self.modalities[i]} looks in {self.modalities[j]}: mean over heads and over its own steps"
+            there = (theirs & present[:, i, None]).unsqueeze(1)
+            name = f"attention {self.modalities[i]} → {self.modalities[j]}"
+            found[name] = Inside(says, shown(mean, there), blocks, (self.modalities[j],), shares=True)
+        return found
 
     def forward(self, inputs: Inputs) -> Output:
         """Predict a batch. In training the penalty is λ_c times the alignment of the pooled modalities, if any."""

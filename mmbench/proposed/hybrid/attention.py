@@ -7,6 +7,8 @@ from itertools import permutations
 import torch
 from torch import Tensor, nn
 
+from mmbench.contracts import Inside
+from mmbench.modules import shown
 from mmbench.training.attention import MultiHeadAttention
 
 
@@ -25,13 +27,23 @@ class PairAttention(nn.Module):
 
     def forward(self, view: Tensor, other: Tensor, mask: Tensor) -> Tensor:
         """view (B, S, width), other (B, T, width) with mask (B, T) bool -> (B, S, width)."""
+        return self.trace(view, other, mask)[0]
+
+    def trace(self, view: Tensor, other: Tensor, mask: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """What ``forward`` gives, and each layer's weight and attention, (B, heads, S, T)."""
         keys = self.norm_other(other)
-        found = torch.zeros_like(view)
+        found, seen = torch.zeros_like(view), []
         for layer, norm, weight in zip(self.layers, self.norms, torch.softmax(self.scores, dim=0), strict=True):
-            attended, _ = layer(norm(view), keys, mask)
+            attended, attention = layer(norm(view), keys, mask)
             found = found + weight * attended
+            seen.append((weight, attention))
             view = view + attended
-        return found
+        return found, seen
+
+    def attention(self, view: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+        """Where the view looks in the other one: (B, S, T), mean over heads, layers by their weights."""
+        seen = self.trace(view, other, mask)[1]
+        return torch.stack([weight * attention.mean(dim=1) for weight, attention in seen]).sum(dim=0)
 
 
 class CrossModal(nn.Module):
@@ -58,3 +70,15 @@ class CrossModal(nn.Module):
         others = (present.sum(dim=1, keepdim=True) - present.long()).clamp(min=1)
         found = torch.stack(total, dim=2) / others[:, None, :, None]
         return queries + found * present[:, None, :, None]
+
+    def look(self, queries: Tensor, views: Tensor, mask: Tensor, modalities: tuple[str, ...]) -> Inside:
+        """Where the last of the queries of each view looks in each other view."""
+        seen = []
+        for (i, j), attend in zip(self.pairs, self.attend, strict=True):
+            assert isinstance(attend, PairAttention)
+            seen.append(attend.attention(queries[:, -1:, i], views[:, :, j], mask[:, :, j])[:, 0])
+        first, second = torch.tensor(self.pairs, device=mask.device).T
+        there = mask.transpose(1, 2)[:, second] & mask.any(dim=1)[:, first].unsqueeze(-1)
+        says = "attention (3) of the last step over the other modality's steps, mean over heads, layers weighted (4)"
+        places = tuple(f"{modalities[i]} → {modalities[j]}" for i, j in self.pairs)
+        return Inside(says, shown(torch.stack(seen, dim=1), there), places, modalities, shares=True)

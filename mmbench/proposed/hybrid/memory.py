@@ -12,7 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmbench.contracts import Inside
+from mmbench.modules import shown
+
 Update = Literal["convex", "printed", "printed_recursive", "mfn"]
+Gates = dict[str, list[Tensor]]  # by name a step's (B, size)
 
 
 class RecurrentViews(nn.Module):
@@ -74,19 +78,24 @@ class DeltaMemory(nn.Module):
 
     def forward(self, h: Tensor, c: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """h and c (B, T, features), mask (B, T) bool -> M after each step and M before it, each (B, T, size)."""
+        return self.trace(h, c, mask)[:2]
+
+    def trace(self, h: Tensor, c: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Gates]:
+        """What ``forward`` gives, and α of every step."""
         x, candidates = self.read(h), torch.tanh(self.propose(c))
         memory = before = candidate = torch.zeros_like(x[:, 0])
-        after, earlier = [], []
+        after, earlier, alphas = [], [], []
         for t in range(h.shape[1]):
             here = mask[:, t, None]
             alpha = torch.sigmoid(self.attend(x[:, t] - memory))
+            alphas.append(alpha)
             new = update_memory(self.update, alpha, candidates[:, t], candidate, memory)
             before = torch.where(here, memory, before)
             memory = torch.where(here, new, memory)
             candidate = torch.where(here, candidates[:, t], candidate)
             after.append(memory)
             earlier.append(before)
-        return torch.stack(after, dim=1), torch.stack(earlier, dim=1)
+        return torch.stack(after, dim=1), torch.stack(earlier, dim=1), {"α": alphas}
 
 
 class TwoLayers(nn.Sequential):
@@ -116,20 +125,33 @@ class MfnMemory(nn.Module):
 
     def forward(self, h: Tensor, c: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """c (B, T, features), mask (B, T) bool -> u after each step and u before it, each (B, T, size); h is unused."""
+        return self.trace(h, c, mask)[:2]
+
+    def trace(self, h: Tensor, c: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Gates]:
+        """What ``forward`` gives, and γ_1 and γ_2 of every step."""
         both = torch.cat([previous(c), c], dim=-1)
         attended = torch.softmax(self.attend(both), dim=-1) * both
         proposed = torch.tanh(self.propose(attended))
         memory = before = torch.zeros_like(proposed[:, 0])
         after, earlier = [], []
+        retained, admitted = [], []
         for t in range(c.shape[1]):
             here = mask[:, t, None]
             gates = torch.cat([attended[:, t], memory], dim=-1)
-            new = torch.sigmoid(self.retain(gates)) * memory + torch.sigmoid(self.admit(gates)) * proposed[:, t]
+            retained.append(torch.sigmoid(self.retain(gates)))
+            admitted.append(torch.sigmoid(self.admit(gates)))
+            new = retained[t] * memory + admitted[t] * proposed[:, t]
             before = torch.where(here, memory, before)
             memory = torch.where(here, new, memory)
             after.append(memory)
             earlier.append(before)
-        return torch.stack(after, dim=1), torch.stack(earlier, dim=1)
+        return torch.stack(after, dim=1), torch.stack(earlier, dim=1), {"γ1": retained, "γ2": admitted}
+
+
+def look_at_gates(gates: Gates, mask: Tensor, modalities: tuple[str, ...], says: str) -> Inside:
+    """Coefficients of a memory over time: mean over its units, by name and step; ``mask`` is bool (B, T)."""
+    values = torch.stack([torch.stack(steps, dim=1).mean(dim=-1) for steps in gates.values()], dim=1)
+    return Inside(says, shown(values, mask.unsqueeze(1)), tuple(gates), modalities)
 
 
 class GatedViews(nn.Module):
@@ -144,5 +166,9 @@ class GatedViews(nn.Module):
 
     def forward(self, h: Tensor, memory: Tensor) -> Tensor:
         """h (B, T, N, hidden) and M_(t-1) (B, T, size) -> D (B, T, N, hidden)."""
+        return self.openness(h, memory) * h
+
+    def openness(self, h: Tensor, memory: Tensor) -> Tensor:
+        """How far each gate is open, (B, T, N, hidden)."""
         gated = [torch.sigmoid(gate(torch.cat([h[:, :, v], memory], dim=-1))) for v, gate in enumerate(self.gates)]
-        return torch.stack(gated, dim=2) * h
+        return torch.stack(gated, dim=2)

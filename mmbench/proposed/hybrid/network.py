@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
-from mmbench.contracts import Concept, ConceptKind, Examples, Inputs
+from mmbench.contracts import Concept, ConceptKind, Examples, Inputs, Inside
+from mmbench.modules import shown
 from mmbench.proposed.hybrid.attention import CrossModal
 from mmbench.proposed.hybrid.losses import Balance, alignment, balance_weights
-from mmbench.proposed.hybrid.memory import DeltaMemory, GatedViews, MfnMemory, RecurrentViews, Update
+from mmbench.proposed.hybrid.memory import DeltaMemory, GatedViews, MfnMemory, RecurrentViews, Update, look_at_gates
 from mmbench.training.losses import Measure
 from mmbench.training.network import Output, Trainable, encoder, labelled_where, trunk
 from mmbench.training.sequences import aligned
@@ -54,7 +55,7 @@ class Core(nn.Module):
     def __init__(self, views: int, width: int, dropout: float, settings: Settings) -> None:
         super().__init__()
         self.views = RecurrentViews(views, width, width)
-        self.memory: nn.Module | None = None
+        self.memory: DeltaMemory | MfnMemory | None = None
         if settings.delta:
             self.memory = (
                 MfnMemory(views * width, width, width, dropout)
@@ -74,6 +75,28 @@ class Core(nn.Module):
         gated = hidden if self.gates is None else self.gates(hidden, before)
         last = gated[:, -1:] if self.cross is None else self.cross(gated[:, -1:], gated, mask)
         return Fused(torch.cat([after[:, -1], last.flatten(1)], dim=1), hidden[:, -1])
+
+    def look(self, views: Tensor, mask: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
+        """The memory's coefficients, the views' gates and the cross-modal attention over the steps."""
+        found: dict[str, Inside] = {}
+        hidden, cells = self.views(views, mask)
+        before = hidden.new_zeros(*hidden.shape[:2], 0)
+        if self.memory is not None:
+            here = mask.any(dim=2)
+            _, before, gates = self.memory.trace(hidden.flatten(2), cells.flatten(2), here)
+            says = (
+                "how much of the candidate each step writes into the memory, formulas (11), (12); mean over its units"
+            )
+            found["memory coefficient"] = look_at_gates(gates, here, modalities, says)
+        gated = hidden
+        if self.gates is not None:
+            gated = self.gates(hidden, before)
+            openness = self.gates.openness(hidden, before).mean(dim=-1)
+            says = "how far each view's gate is open at each step, mean over its units"
+            found["view gates"] = Inside(says, shown(openness, mask).swapaxes(1, 2), modalities, modalities)
+        if self.cross is not None and self.cross.pairs:
+            found["cross-modal attention"] = self.cross.look(gated[:, -1:], gated, mask, modalities)
+        return found
 
 
 class HybridNetwork(Trainable):
@@ -100,11 +123,20 @@ class HybridNetwork(Trainable):
         self.trunks = nn.ModuleList(trunk(size, width, dropout) for size in features)
         self.heads = nn.ModuleList(heads(width, concepts) for _ in features)
 
-    def forward(self, inputs: Inputs) -> Output:
-        """Predict a batch; vectors are sequences of one step. In training the penalty is the weighted alignment (9)."""
+    def encode(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Encoded views on common steps, (B, T, N, width), and their mask (B, T, N); a vector is one step."""
         present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
         views = [e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)]
-        fused = self.core(*aligned(views, [inputs.steps.get(m) for m in self.modalities], present))
+        return aligned(views, [inputs.steps.get(m) for m in self.modalities], present)
+
+    def look(self, inputs: Inputs) -> dict[str, Inside]:
+        """What the core shows."""
+        return self.core.look(*self.encode(inputs), self.modalities)
+
+    def forward(self, inputs: Inputs) -> Output:
+        """Predict a batch. In training the penalty is the weighted alignment (9)."""
+        present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
+        fused = self.core(*self.encode(inputs))
         branches = [fused.early, *fused.alone.unbind(dim=1)][: len(self.trunks)]
         z = torch.stack([last(x) for last, x in zip(self.trunks, branches, strict=True)], dim=1)
         predictions = [head(z[:, b]) for b, head in enumerate(self.heads)]

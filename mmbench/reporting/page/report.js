@@ -42,6 +42,7 @@
   }
   const panels = [...document.querySelectorAll("details.method")];
   const select = document.getElementById("method");
+  if (select === null) return;
   for (const panel of panels) select.add(new Option(panel.dataset.method, panel.dataset.method, panel.open, panel.open));
   select.addEventListener("change", () => {
     panels.forEach((panel, place) => { panel.open = place === select.selectedIndex; });
