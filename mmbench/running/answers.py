@@ -156,8 +156,8 @@ def _answers_of(
     some = ", ".join(list(found.unread.values())[:3]) + ", …" * (len(found.unread) > 3)
     if not reasons and found.unread and concept.kind == "score":
         reasons = [
-            f"{len(found.unread)} answers to {concept.name} are no finite numbers: {some}; a score has no wrong to count "
-            "them as: give numbers, or leave these rows out with --allow-partial"
+            f"{len(found.unread)} answers to {concept.name} are no finite numbers: {some}; a score has no wrong to "
+            "count them as: give numbers, or leave these rows out with --allow-partial"
         ]
     if not reasons and found.given.any() and found.unparsed.sum() == found.given.sum():
         reasons = [

@@ -192,7 +192,7 @@ def _train(
 
 def _predict_stressed(model: Model, prepared: Prepared, scenario: Scenario) -> Stressed:
     part, since = stress(prepared.test, scenario, deviations(prepared.train))
-    return Stressed(scenario, since, _predict(model, part, prepared))
+    return Stressed(scenario, since, predict(model, part, prepared))
 
 
 def _metrics(

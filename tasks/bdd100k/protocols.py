@@ -43,7 +43,7 @@ FACTS = (
     "synthetic_motion is a sound computed from GPS and gyroscope, as MR26 does it for want of audio: it holds nothing "
     "that the motion itself does not; telemetry is nine numbers of the same motion",
     "no label is derived from motion, but speed does tell a highway from a parking lot; a leakage ablation: only:image, "
-    "or --modalities image, is what is left without it, and --modalities image,telemetry what the sound itself adds",
+    "or --modalities image, is what is left without it, and --modalities image,telemetry what the sound adds",
     "places and clock times of the recordings are not used: they would tell scene and time of day",
     "a ride is rideID in info/100k; train clips of a ride that test holds are left out of train",
     "cyclist is the official rider, who may sit on a motorcycle: of the official val frames with a rider 28 % hold a "
