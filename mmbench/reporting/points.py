@@ -35,7 +35,7 @@ def value_of(cell: tuple[Predictions, Array | None], metric: str) -> MetricValue
         return compute(*cell)[metric]
     predictions = cell[0]
     counts = row_counts(*cell).sum(axis=0, keepdims=True)
-    value = from_counts(counts, predictions.concept.kind == "exclusive")[metric][0]
+    value = from_counts(counts, predictions.concept)[metric][0]
     return MetricValue(None if np.isnan(value) else float(value), int(predictions.truth.any(axis=0).sum()))
 
 
