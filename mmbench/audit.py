@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.audit_inputs import of_equal_features, of_images, of_texts, of_vectors
+from mmbench.audit_inputs import of_equal_features, of_images, of_others, of_texts, of_vectors
 from mmbench.contracts import SPLITS, Dataset, InputKind
 from mmbench.findings import PAIRS, SHOWN, Finding, Severity, first_ids, in_order, place_of, posed
 
@@ -38,6 +38,8 @@ def audit(dataset: Dataset, kinds: Mapping[str, InputKind], group: str, cache: P
             findings += of_images(dataset, name, list(values), cache)
         elif kind == "vector":
             findings += of_vectors(dataset, name, np.asarray(values, dtype=np.float64))
+        elif kind != "sequence":
+            findings += of_others(dataset, name, list(values), kind)
     findings += of_equal_features(dataset, [name for name, kind in kinds.items() if kind == "vector"])
     findings += [Finding("info", "note of the task", "", "", 0, 0, note) for note in dataset.notes]
     return in_order(findings)

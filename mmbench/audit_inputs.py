@@ -134,6 +134,12 @@ def of_images(dataset: Dataset, name: str, paths: Sequence[Path | None], cache: 
     )
 
 
+def of_others(dataset: Dataset, name: str, values: Sequence[object], kind: str) -> Iterator[Finding]:
+    """Recordings, videos and motions that are missing."""
+    missing = np.array([value is None for value in values], dtype=np.bool_)
+    yield from _absent(dataset, name, missing, "missing input", f"rows have no {kind}")
+
+
 def of_vectors(dataset: Dataset, name: str, values: NDArray[np.float64]) -> Iterator[Finding]:
     """Rows that are missing; columns that are not finite, constant in train, or tell a label."""
     missing = np.isnan(values).all(axis=1)

@@ -32,7 +32,7 @@ def joined_groups(dataset: Dataset, kinds: Mapping[str, InputKind], cache: Path)
         elif kinds[name] == "image":
             hashes, usable, _ = image_hashes(list(values), cache)
             pairs += _close(hashes, usable)
-        else:  # a step that is not there is as equal as one that is
+        elif kinds[name] in ("vector", "sequence"):  # a step that is not there is as equal as one that is
             flat = np.asarray(values, dtype=np.float64).reshape(n, -1)
             vectors.append(np.nan_to_num(flat) if kinds[name] == "sequence" else flat)
     if vectors:

@@ -206,6 +206,13 @@ def test_a_suite_with_an_absent_modality_leaves_that_row_out() -> None:
     assert skipped[0].startswith("left out linear:text: unknown modality 'text'")
 
 
+def test_a_star_in_a_suite_is_each_modality_in_use() -> None:
+    suite = ("concat+equal", "only:*", "linear:*")
+    for asked, expected in (("all", ["concat+equal", "only:b", "only:a"]), ("only:*", ["only:b", "only:a"])):
+        methods, skipped = select(asked, REGISTRY, ("b", "a"), suite)
+        assert [m.name for m in methods][: len(expected)] == expected and not skipped
+
+
 def test_nothing_that_can_run_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"no method that can run.*at least 2"):
         select("all", REGISTRY, ("text",), ("igfn+dmtl",))

@@ -111,12 +111,12 @@ def token_vectors(texts: Sequence[NDArray[np.int64]], size: int, dim: int) -> ND
     ones = np.ones(2 * len(a))
     pairs = coo_array((ones, (np.concatenate([a, b]), np.concatenate([b, a]))), shape=(size, size)).tocsr()
     information = positive_information(pairs)
-    components = min(dim, size - 1)
-    svd = TruncatedSVD(components, n_iter=10, random_state=0).fit(information)
-    spread = svd.singular_values_
-    kept = spread > 1e-9 * max(float(spread[0]), 1e-300)
-    if information.nnz == 0 or not kept.any():
+    if information.nnz == 0:
         return np.zeros((size, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):  # the share of variance that one token explains
+        svd = TruncatedSVD(min(dim, size - 1), n_iter=10, random_state=0).fit(information)
+    spread = svd.singular_values_
+    kept = spread > 1e-9 * spread[0]
     vectors: NDArray[np.float64] = (information @ svd.components_[kept].T) / np.sqrt(spread[kept])
     scaled: NDArray[np.float64] = vectors / np.sqrt((vectors[np.concatenate(list(texts))] ** 2).mean())
     return scaled

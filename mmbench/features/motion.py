@@ -7,8 +7,8 @@ number; with v, a and ω interpolated to 16 kHz the sound here is
 
 with ε normal of deviation ``noise`` · √(1 + v / 30), seeded by the clip's name; its peak is scaled to 1. The
 spectra are those of ``logmel`` (25 ms every 10 ms, 128 bands), standardised over the whole clip: a second is 98
-steps of 128 numbers, and with ``average=14`` 7 steps of 140 ms, as fine as a car's motion is measured, for a recurrent
-network to read.
+steps of 128 numbers. With ``average=14`` it is 7 steps of 140 ms, which is about as fine as a car's motion is measured
+and spares a recurrent network.
 """
 
 from __future__ import annotations

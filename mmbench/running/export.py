@@ -19,7 +19,8 @@ def export_rows(plan: Plan, split: str) -> tuple[list[str], tuple[str, ...]]:
 
     A row has ``id``, ``group``, ``text`` (by modality, verbatim), ``media`` (by modality, the path of a file, null
     where it is missing) and ``concepts``: by name the kind and the labels (of a score the bounds too) of those that its
-    problems are about. Which of them the row has a label for is not told. Vectors and sequences are left out.
+    problems are about. Which of them the row has a label for is not told. Vectors, sequences and motions
+    are left out.
 
     Raises:
         UsageError: no such split.
@@ -47,7 +48,7 @@ def export_rows(plan: Plan, split: str) -> tuple[list[str], tuple[str, ...]]:
             "concepts": {name: described for name, described in about.items() if asked[name][row]},
         }
         lines.append(json.dumps(record, ensure_ascii=False))
-    return lines, tuple(name for name, kind in kinds.items() if kind in ("vector", "sequence"))
+    return lines, tuple(name for name, kind in kinds.items() if kind in ("vector", "sequence", "motion"))
 
 
 def _asked(concept: Concept) -> dict[str, Any]:

@@ -125,10 +125,8 @@ def _notes(labels: Labels, targets: dict[str, NDArray[np.int64]], recording: Rec
     if unlabelled:
         lines.append(f"'undefined' is no label: {', '.join(unlabelled)} of {len(labels.clips):,} clips are masked")
     if labels.unknown:
-        named = ", ".join(sorted(labels.unknown)[:3])
-        lines.append(
-            f"{sum(labels.unknown.values()):,} boxes are of no category of BDD100K ({named[:80]}): passed over"
-        )
+        named = ", ".join(repr(name[:30]) for name in sorted(labels.unknown)[:3])
+        lines.append(f"{sum(labels.unknown.values()):,} boxes are of no category of BDD100K ({named}): passed over")
     without = sum(not ride for ride in recording.rides)
     if without:
         lines.append(

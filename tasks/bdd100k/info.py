@@ -114,7 +114,8 @@ def read_info(path: Path) -> tuple[dict[str, Any], str]:
 
 def _ride(content: dict[str, Any]) -> str:
     ride = content.get("rideID")
-    return ride.strip().encode("ascii", "replace").decode()[:100] if isinstance(ride, str) else ""
+    known = isinstance(ride, str | int) and not isinstance(ride, bool)
+    return str(ride)[:100].strip().encode("ascii", "backslashreplace").decode() if known else ""
 
 
 def motion(content: dict[str, Any], seconds: float) -> Array | None:

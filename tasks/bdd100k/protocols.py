@@ -42,8 +42,8 @@ FACTS = (
     "the image is the frame at second 10 of a clip of 40; labels are of that frame alone",
     "synthetic_motion is a sound computed from GPS and gyroscope, as MR26 does it for want of audio: it holds nothing "
     "that the motion itself does not; telemetry is nine numbers of the same motion",
-    "no label is derived from motion, but speed does tell a highway from a parking lot; a leakage ablation: only:image, "
-    "or --modalities image, is what is left without it, and --modalities image,telemetry what the sound adds",
+    "no label is derived from motion, but speed does tell a highway from a parking lot; the leakage ablation is "
+    "only:image or --modalities image, without it, and --modalities image,telemetry, without the sound alone",
     "places and clock times of the recordings are not used: they would tell scene and time of day",
     "a ride is rideID in info/100k; train clips of a ride that test holds are left out of train",
     "cyclist is the official rider, who may sit on a motorcycle: of the official val frames with a rider 28 % hold a "

@@ -70,6 +70,20 @@ def test_a_video_is_the_mean_of_its_frames(av: Any, tmp_path: Path) -> None:
     assert not encoded.values[1:].any() and set(encoded.bad) == {2}
 
 
+def test_a_video_is_a_sequence_of_its_frames_on_request(av: Any, tmp_path: Path) -> None:
+    data = made(av, [30] * 20 + [220] * 20)
+    (tmp_path / "a.mov").write_bytes(data)
+    (tmp_path / "b.mov").write_bytes(b"")
+    encoded = encode(
+        "hog-color:frames=steps", "video", [None, tmp_path / "a.mov", tmp_path / "b.mov"], NOTHING, tmp_path / "cache"
+    )
+    assert encoded.values.shape == (3, 30, 428) and encoded.steps is not None
+    assert encoded.steps.sum(axis=1).tolist() == [0, 30, 0] and set(encoded.bad) == {2}
+    np.testing.assert_array_equal(encoded.values[1], [describe(frame) for frame in video.frames(data)])
+    with pytest.raises(UsageError, match="unknown parameter of encoder hog-color 'frames'"):
+        encode("hog-color:frames=steps", "image", [None], NOTHING, tmp_path / "cache")
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"no video", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", b"ffconcat version 1.0\nfile /etc/hostname\n"],
