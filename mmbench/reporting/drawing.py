@@ -150,6 +150,12 @@ def scatter(axes: Axes, points: Array, bounds: tuple[float, float] | None) -> No
     axes.set_ylabel("prediction")
 
 
+def seed_lines(losses: Sequence[Loss]) -> int:
+    """The rows of a legend that names the seeds: there is none where they are more than the colours."""
+    seeds = len({loss.seed for loss in losses})
+    return -(-seeds // 3) if seeds <= len(COLOURS) else 0
+
+
 def convergence(axes: Axes, losses: Sequence[Loss]) -> None:
     """Losses by epoch, a colour a seed: validation solid, training dashed, a ring at the best epoch."""
     seeds = list(dict.fromkeys(loss.seed for loss in losses))
@@ -180,7 +186,9 @@ def convergence(axes: Axes, losses: Sequence[Loss]) -> None:
         axes.plot([], [], color=INK, linewidth=0.8, linestyle="--")[0],
         axes.plot([], [], "o", color=INK, markersize=5, markerfacecolor="white", linestyle="")[0],
     ]
-    legend(axes, handles, ["validation", "training", "best epoch"], 3)
+    named = seeds if len(seeds) <= len(COLOURS) else []
+    handles += [axes.plot([], [], color=COLOURS[place], linewidth=1.2)[0] for place in range(len(named))]
+    legend(axes, handles, ["validation", "training", "best epoch", *(f"seed {seed}" for seed in named)], 3)
 
 
 def balance(axes: Axes, labels: Sequence[str], counts: dict[str, NDArray[np.int64]], rows: dict[str, int]) -> None:
@@ -202,13 +210,18 @@ def balance(axes: Axes, labels: Sequence[str], counts: dict[str, NDArray[np.int6
     legend(axes, handles, [f"{split} ({rows[split]:,})" for split in counts], len(counts))
 
 
+def unbeaten(records: Sequence[Record], field: str) -> list[int]:
+    """The places of the Pareto front of quality and cost, by cost."""
+    sign = 1 if METRICS[records[0]["metric"]].better == "higher" else -1
+    return pareto([float(r[field]) for r in records], [sign * float(r["mean"]) for r in records])
+
+
 def cost(axes: Axes, records: Sequence[Record], field: str, unit: str, front: bool) -> None:
     """Quality with its interval against a cost on a logarithmic axis; a line joins what no other method beats."""
     costs, qualities = [float(r[field]) for r in records], [float(r["mean"]) for r in records]
     handles = []
     if front:
-        sign = 1 if METRICS[records[0]["metric"]].better == "higher" else -1
-        best = pareto(costs, [sign * quality for quality in qualities])
+        best = unbeaten(records, field)
         axes.plot([costs[i] for i in best], [qualities[i] for i in best], color=MUTED, linewidth=0.9, linestyle="--")
     for number, record in enumerate(records):
         colour = COLOURS[number % len(COLOURS)]
@@ -218,7 +231,11 @@ def cost(axes: Axes, records: Sequence[Record], field: str, unit: str, front: bo
             )
         marker = MARKERS[number % len(MARKERS)]
         handles += axes.plot(costs[number], qualities[number], marker, color=colour, markersize=5)
+    from matplotlib.ticker import LogLocator
+
     axes.set_xscale("log")
+    near = max(costs) < 30 * min(costs)  # powers of ten alone would name one place, or none
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if near else (1.0,)))
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.set_xlabel(unit)

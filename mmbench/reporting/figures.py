@@ -106,7 +106,8 @@ def figures(collection: Collection, evidence: Evidence) -> tuple[list[Plot], lis
         )
         ends = ", ".join(f"seed {loss.seed}: epoch {loss.best_epoch} of {len(loss.val)}" for loss in losses)
         made.append(
-            Plot("convergence", problem, "", method, caption, f"Best epochs: {ends}.", 2.5, 0.5, 0.62,
+            Plot("convergence", problem, "", method, caption, f"Best epochs: {ends}.", 2.5, 0.5,
+                 0.62 + LINE * drawing.seed_lines(losses),
                  partial(drawing.convergence, losses=losses))
         )  # fmt: skip
     silent = sorted({r["method"] for r in collection.records} - {method for _, method in evidence.losses})
@@ -250,17 +251,21 @@ def _costs(collection: Collection, found: ConceptEvidence) -> Iterator[Plot | st
         if not known:
             yield f"{kind} of {name}: no method has a value"
             continue
-        better = METRICS[known[0]["metric"]].better
         caption = f"{known[0]['metric']} on {name} with its interval against {unit} (logarithmic).{left_out}"
         if not generated:
-            caption += (
-                f" The dashed line joins the Pareto front: no other method costs less and has a {better} mean; the "
-                "intervals say how sure that is."
-            )
+            caption += f" {_front(known, field)} The intervals say how sure that is."
         alt = _list((r["method"], f"{r['mean']:.3f} at {drawing.short(float(f'{r[field]:.3g}'))}") for r in known)
         bottom = 0.48 + LINE * -(-len(known) // 2)
         yield Plot(kind, found.problem, name, "", caption, alt, 2.1 + bottom, 0.6, bottom,
                    partial(drawing.cost, records=known, field=field, unit=unit, front=not generated))  # fmt: skip
+
+
+def _front(records: Sequence[Record], field: str) -> str:
+    """A sentence on the methods that no other beats in quality and cost."""
+    front = drawing.unbeaten(records, field)
+    if len(front) == 1:
+        return f"{records[front[0]]['method']} alone is the Pareto front: it costs least and has the best mean."
+    return "The dashed line joins the Pareto front: no other method costs less and has a better mean."
 
 
 def _by_method(collection: Collection, found: ConceptEvidence) -> Iterator[Plot | str]:

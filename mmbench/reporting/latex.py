@@ -25,6 +25,7 @@ HEAD = r"""% Stands alone, or by \input in a document that loads booktabs and gr
   \usepackage{graphicx}
   \usepackage[margin=2cm]{geometry}
   \def\mmbenchend{\end{document}}
+  \renewcommand\label[1]{}% nothing here refers to one, and a first pass would ask for a second
   \begin{document}
 \fi
 \makeatother
@@ -85,7 +86,7 @@ def _table(table: Table) -> str:
     short = escape(table.title).replace("]", "{]}")
     lines = [
         r"\begin{table}[htbp]",
-        r"\centering",
+        r"\centering\setlength{\belowcaptionskip}{6pt}\emergencystretch=3em\hbadness=10000",
         rf"\caption[{short}]{{{caption}}}",
         rf"\label{{tab:{''.join(c if c.isascii() and c.isalnum() else '-' for c in table.name)}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",

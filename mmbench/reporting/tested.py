@@ -31,9 +31,9 @@ def _table(collection: Collection, records: list[Record], primary: str) -> Table
         nulls.setdefault(test["name"], f"{test['name']}: null: {test['null']}")
     head = f"{concept} · tests of {primary} against {collection.reference}"
     notes = (
-        "effect: the row minus the reference, the difference of the means where the test names no other; p: two-sided "
-        "(of equivalence the larger of two one-sided ones), not adjusted: Holm's is of the bootstrap's; smallest p: no "
-        "data of this size give a smaller one",
+        "effect: the row minus the reference, the difference of the means where the test names no other; p: two-sided, "
+        "of equivalence the larger of two one-sided ones; not adjusted, for Holm's is of the bootstrap's; smallest p: "
+        "no data of this size give a smaller one",
         *nulls.values(),
     )
     return Table(table_title(collection, problem, concept, head), COLUMNS, rows, notes, f"tests {problem} {concept}")

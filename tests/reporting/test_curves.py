@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, f1_score,
 from mmbench.contracts import Concept
 from mmbench.evaluation.predictions import Predictions
 from mmbench.reporting import curves, mistakes
+from mmbench.reporting.drawing import unbeaten
 
 N, K = 240, 3
 ONE = Concept("one", ("x", "y", "z"))
@@ -100,6 +101,12 @@ def test_the_pareto_front_is_what_no_other_beats():
             if costs[j] <= costs[i] and quality[j] >= quality[i] and (costs[j], quality[j]) != (costs[i], quality[i])
         }  # fmt: skip
         assert set(curves.pareto(costs, quality)) == set(range(9)) - beaten
+
+
+@pytest.mark.parametrize(("metric", "front"), [("macro_f1", [1, 0]), ("hamming", [1, 2])])
+def test_where_lower_is_better_the_front_turns(metric, front):
+    records = [{"metric": metric, "mean": mean, "cost": cost} for mean, cost in ((0.9, 3.0), (0.5, 1.0), (0.2, 2.0))]
+    assert unbeaten(records, "cost") == front
 
 
 def test_the_most_confident_mistakes_come_first_and_are_wrong_in_most_seeds():

@@ -103,6 +103,7 @@ def test_it_compiles_alone_with_any_text(compile_latex):
     rows = tuple((Entry(WIDE[i : i + 20], best=True), Entry(NASTY)) for i in range(0, len(WIDE), 20))
     log = compile_latex(alone=to_latex([Table(NASTY, (NASTY, "é"), rows, (WIDE, NASTY), "a"), table()]))
     assert "Output written" in log
+    assert "Warning" not in log
 
 
 def test_it_compiles_with_more_notes_than_fit_a_page(compile_latex):
@@ -116,11 +117,13 @@ def test_it_compiles_inside_a_paper_and_ends_nothing(compile_latex):
     assert "AFTER THE FIRST" in log
     assert "AFTER THE SECOND" in log
     assert "Undefined control sequence" not in log
+    warned = re.findall("Warning: (.*)|Overfull|Underfull", log)
+    assert [line for line in warned if not re.search("multiply|undefined|may have changed", line)] == []
 
 
 def test_a_wide_table_fits_the_line(compile_latex):
     log = compile_latex(alone=to_latex([table("wide column " * 3, 14)]))
-    assert "Overfull" not in log
+    assert not re.findall("Warning|Overfull|Underfull", log)
 
 
 CITING = r"""\documentclass{article}
