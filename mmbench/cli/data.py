@@ -77,5 +77,5 @@ def export(
     if plan.dataset.generated:
         say("GENERATED DATA: it shows that everything works; its numbers say nothing about any method")
     if left_out:
-        say(f"vectors and sequences are not exported: {', '.join(left_out)}")
+        say(f"vectors are not exported: {', '.join(left_out)}")
     say(f"{output}: {len(lines):,} {split} rows of {plan.dataset.title}, protocol {plan.protocol.name}, without labels")
