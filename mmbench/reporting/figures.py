@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmbench.errors import UsageError
-from mmbench.evaluation.metrics import METRICS
 from mmbench.reporting import drawing
 from mmbench.reporting.comparison import Record, primary_of
 from mmbench.reporting.curves import Array
