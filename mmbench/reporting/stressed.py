@@ -23,6 +23,7 @@ from mmbench.running.stress import list_scenarios, scenario_of, targets
 CLEAN = 0.0
 RESAMPLES = 2_000  # of a point of a curve; the bounds of its interval are good to 3 % of its width
 Found = dict[tuple[str, str, float], Record]  # by modality, method and level
+NAMES = {"noise": "noise", "missing": "missing modalities", "conflict": "conflicting modalities"}
 WHAT = {
     "noise": "Gaussian noise on every feature of the named modality (all: of every one) of every test row, in units of "
     "the feature's standard deviation over the training rows",
@@ -143,7 +144,7 @@ def _table(collection: Collection, axis: str, levels: Sequence[float], found: Fo
     if left_out:
         notes.append(f"without predictions under this {axis}: {', '.join(left_out)}")
     title = table_title(
-        collection, first["problem"], first["concept"], f"{first['concept']} · {first['metric']} under {axis}"
+        collection, first["problem"], first["concept"], f"{first['concept']} · {first['metric']} under {NAMES[axis]}"
     )
     name = f"stress {axis} {first['problem']} {first['concept']}"
     return Table(title, tuple(columns), tuple(rows), tuple(notes), name)
@@ -156,7 +157,7 @@ def _clean(found: Found) -> list[Record]:
 
 def _plot(collection: Collection, axis: str, levels: Sequence[float], found: Found) -> Plot:
     flat = {m for m in {key[1] for key in found} if len({r["mean"] for key, r in found.items() if key[1] == m}) == 1}
-    clean, left_out = without(_clean(found), flat, f"no {axis} changes it")
+    clean, left_out = without(_clean(found), flat, "it looks at nothing that changes")
     first, named = clean[0], in_legend(collection, clean)
     unit = "noise, standard deviations" if axis == "noise" else "share of the test rows"
     ticks = tuple((level, f"{level:g}" if axis == "noise" else f"{level:.0%}") for level in levels)
@@ -168,7 +169,7 @@ def _plot(collection: Collection, axis: str, levels: Sequence[float], found: Fou
             points = zip(levels, (r["mean"] for r in here), map(bounds_of, here), strict=True)
             lines.append(line_of(method, list(points)))
         drawn.append(Panel(modality, unit, first["metric"], tuple(lines), "", ticks))
-    caption = f"{first['metric']} on {first['concept']} under {axis} at test time, with intervals: {WHAT[axis]}."
+    caption = f"{first['metric']} on {first['concept']} under {NAMES[axis]} at test time, with intervals: {WHAT[axis]}."
     caption += left_out + (" Faint: the other methods." if len(named) < len(clean) else "")
     height, bottom = panels.size(drawn, named, len(named) < len(clean))
     plot = Plot(f"stress-{axis}", first["problem"], first["concept"], "", caption, panels.describe(drawn), height,
