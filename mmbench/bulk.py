@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mmbench.errors import UsageError
 
@@ -27,8 +27,8 @@ LARGE = 2**26  # bytes from which on an array is kept in a file
 BLOCK = 2**22  # numbers of an array that are worked on at a time
 
 
-class Mapped(np.memmap[Any, np.dtype[np.float32]]):
-    """A float32 array that lies in an open file, read only.
+class Mapped(np.memmap[Any, np.dtype[Any]]):
+    """An array that lies in an open file, read only.
 
     Handed to a process that is being started it is not copied: that process maps the same file.
     """
@@ -40,40 +40,38 @@ class Mapped(np.memmap[Any, np.dtype[np.float32]]):
             return np.asarray(self).__reduce__()
         from multiprocessing.reduction import DupFd
 
-        return _inherited, (DupFd(self.file.fileno()), self.shape, self.offset)
+        return _inherited, (DupFd(self.file.fileno()), self.shape, self.offset, self.dtype.str)
 
-    def writable(self) -> tuple[NDArray[np.float32], mmap.mmap]:
+    def writable(self) -> tuple[NDArray[Any], mmap.mmap]:
         """The array mapped once more, and that mapping: what is written to it is seen by nobody else, nor kept."""
         assert self.file is not None
         before = self.offset % mmap.ALLOCATIONGRANULARITY
         flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
         pages = mmap.mmap(self.file.fileno(), before + self.nbytes, flags=flags, offset=self.offset - before)
-        return np.frombuffer(pages, np.float32, self.size, before).reshape(self.shape), pages
+        return np.frombuffer(pages, self.dtype, self.size, before).reshape(self.shape), pages
 
 
-def mapped(file: IO[bytes], shape: tuple[int, ...], offset: int = 0) -> Mapped:
-    """The float32 array at ``offset`` of an open file, which has to stay as it is."""
-    array = Mapped(file, np.float32, "r", offset, shape)
+def mapped(file: IO[bytes], shape: tuple[int, ...], offset: int = 0, dtype: DTypeLike = np.float32) -> Mapped:
+    """The array at ``offset`` of an open file, which has to stay as it is."""
+    array = Mapped(file, dtype, "r", offset, shape)
     array.file = file
     return array
 
 
-def _inherited(descriptor: Any, shape: tuple[int, ...], offset: int) -> Mapped:
-    return mapped(os.fdopen(descriptor.detach(), "rb"), shape, offset)
+def _inherited(descriptor: Any, shape: tuple[int, ...], offset: int, dtype: str) -> Mapped:
+    return mapped(os.fdopen(descriptor.detach(), "rb"), shape, offset, dtype)
 
 
-def give_back(pages: mmap.mmap) -> None:
-    """Take a mapping's pages out of this process; what was written to a private one is lost."""
-    if hasattr(mmap, "MADV_DONTNEED"):
-        pages.madvise(mmap.MADV_DONTNEED)
+def give_back(values: NDArray[Any] | mmap.mmap) -> None:
+    """Take pages out of this process: a mapping's, or those of an array that is mapped for reading alone.
 
-
-def _pages(values: NDArray[Any]) -> mmap.mmap | None:
-    """The pages of an array that is mapped for reading alone."""
+    What was written to a private mapping is lost; an array in memory stays as it is.
+    """
+    pages = values if isinstance(values, mmap.mmap) else None
     if isinstance(values, np.memmap) and values.mode == "r":
-        pages: mmap.mmap = values._mmap  # type: ignore[attr-defined]
-        return pages
-    return None
+        pages = values._mmap  # type: ignore[attr-defined]
+    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def blocks(
@@ -83,24 +81,31 @@ def blocks(
 
     ``pages`` are given back after each block; of a file mapped for reading alone they are so anyway.
     """
-    pages = pages or _pages(values)
     n = len(values) if rows is None else len(rows)
     step = max(1, BLOCK // max(math.prod(values.shape[1:]), 1))
     for start in range(0, n, step):
-        yield start, values[start : start + step] if rows is None else values[rows[start : start + step]]
-        if pages is not None:
-            give_back(pages)
+        chosen = rows[start : start + step] if rows is not None else None
+        if chosen is None or (np.diff(chosen) == 1).all():  # rows that follow each other need no copy
+            first = start if chosen is None else int(chosen[0])
+            yield start, values[first : first + min(step, n - start)]
+        else:
+            yield start, values[chosen]
+        give_back(values if pages is None else pages)
 
 
 class Rows:
-    """A float32 array that is filled in any order, zero at first: in memory, or if it is large in a nameless file."""
+    """An array that is filled in any order, zero at first: in memory, or if it is large in a nameless file.
 
-    def __init__(self, shape: tuple[int, ...], folder: Path) -> None:
-        self.shape, self.folder = shape, folder
-        self.width = 4 * math.prod(shape[1:])
+    Raises:
+        UsageError: the folder of the file cannot be written.
+    """
+
+    def __init__(self, shape: tuple[int, ...], folder: Path, dtype: DTypeLike = np.float32) -> None:
+        self.shape, self.folder, self.dtype = shape, folder, np.dtype(dtype)
+        self.width = self.dtype.itemsize * math.prod(shape[1:])
         self.file: IO[bytes] | None = None
         if self.width * shape[0] < LARGE:
-            self.values = np.zeros(shape, dtype=np.float32)
+            self.values = np.zeros(shape, dtype)
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +123,7 @@ class Rows:
         if self.file is None:
             self.values[start : start + len(block)] = block
             return
-        content = np.ascontiguousarray(block, dtype=np.float32).data.cast("B")
+        content = np.ascontiguousarray(block, dtype=self.dtype).data.cast("B")
         place = start * self.width
         try:
             while content:
@@ -127,9 +132,9 @@ class Rows:
         except OSError as error:
             raise unwritable(self.folder, error) from None
 
-    def array(self) -> NDArray[np.float32]:
+    def array(self) -> NDArray[Any]:
         """What was written."""
-        return self.values if self.file is None else mapped(self.file, self.shape)
+        return self.values if self.file is None else mapped(self.file, self.shape, dtype=self.dtype)
 
 
 def take(
@@ -137,7 +142,7 @@ def take(
 ) -> NDArray[np.float32]:
     """The rows of an array at ``rows``: in memory, or if they are large in a file in ``folder``."""
     shape = (len(rows), *values.shape[1:])
-    if (pages or _pages(values)) is None and 4 * math.prod(shape) < LARGE:
+    if pages is None and not isinstance(values, np.memmap) and 4 * math.prod(shape) < LARGE:
         return values[rows]
     taken = Rows(shape, folder)
     for start, block in blocks(values, rows, pages):

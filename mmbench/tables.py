@@ -90,6 +90,11 @@ def read_table(path: Path, separator: str | None = None, quotes: bool = True, en
     return Table(path, columns, n)
 
 
+def without_mark(encoding: str) -> str:
+    """The encoding that passes over a byte order mark, where there is one."""
+    return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
+
+
 def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[str, list[Cell]]:
     """The fields of every record; a record with more or fewer fields than the header is an error."""
     import csv
@@ -97,7 +102,7 @@ def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[
     if len(separator) != 1 or separator in '"\r\n':
         raise UsageError(f"{path}: separator {separator!r}: expected one character such as ';'")
     limit = csv.field_size_limit(LONGEST_FIELD)
-    with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="") as file:
+    with path.open(encoding=without_mark(encoding), newline="") as file:
         try:
             if quotes:
                 reader = csv.reader(file, delimiter=separator, strict=True)
@@ -127,7 +132,7 @@ def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[
 def _json_lines(path: Path, encoding: str) -> dict[str, list[Cell]]:
     columns: dict[str, list[Cell]] = {}
     n = 0
-    with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding) as file:
+    with path.open(encoding=without_mark(encoding)) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
