@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LARGEST = 8 * 2**30  # bytes of one array
+LONGEST_COLUMN = 2**28  # bytes of one that is made a column of texts
 BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 KINDS = {"f": "floats", "i": "whole numbers", "U": "texts", "b": "true or false"}
 Shape = tuple["int | str", ...]
@@ -53,6 +54,27 @@ def read_npz(path: Path, expected: Mapping[str, tuple[str, Shape]]) -> dict[str,
     except BROKEN as error:
         raise UsageError(f"{path} is not a NumPy archive that can be read: {told(error)}") from None
     return arrays
+
+
+def read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive that have one dimension and hold texts or numbers; others are passed over.
+
+    Raises:
+        UsageError: no such file or not an archive.
+    """
+    columns = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                what = f"{path}: array '{name}'"
+                with archive.open(info) as file, suppress(UsageError):
+                    shape, fortran, dtype = read_header(file, what, "fiuUSb")
+                    if len(shape) == 1 and math.prod(shape) * dtype.itemsize <= LONGEST_COLUMN:
+                        columns[name] = read_data(file, info.file_size, what, shape, fortran, dtype)
+    except BROKEN as error:
+        raise UsageError(f"{path} is not a NumPy archive that can be read: {told(error)}") from None
+    return columns
 
 
 def npz_names(path: Path) -> list[str]:

@@ -29,7 +29,7 @@ from mmbench.errors import UsageError, unknown
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
 from mmbench.splits import grouped_split
-from mmbench.tables import Table, distinct, numbers, read_table
+from mmbench.tables import Table, distinct, numbers, read_table, separated
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -128,7 +128,7 @@ def _exclusive(table: Table, name: str, labels: ExclusiveLabels) -> tuple[Concep
 
 def _separated(table: Table, name: str, labels: MultiLabels) -> tuple[Concept, IntArray]:
     rows = [
-        cell if isinstance(cell, list) else [part.strip() for part in (cell or "").split(labels.separator)]
+        cell if isinstance(cell, list) else separated(cell or "", labels.separator)
         for cell in table.column(labels.column)
     ]
     held = [[label for label in row if label] for row in rows]
