@@ -6,9 +6,10 @@ A card names a table and says which columns are inputs, labels, groups and split
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,7 @@ class VideoInput(Section):
 
 
 class TabularInput(Section):
-    """Columns of numbers as they are, and of categories one-hot.
+    """Columns of numbers as they are, and of categories one-hot; ``x_*`` is every column that begins with ``x_``.
 
     ``levels`` names the categories of a column; by default they are those that the training rows hold.
     """
@@ -283,7 +284,6 @@ def read_card(path: Path) -> Card:
 
 def _check(card: Card, where: str) -> None:
     """What the sections must be together."""
-    label_columns: dict[str, str] = {}
     for name, labels in card.targets.items():
         place = f"{where} [concepts.{name}]"
         if isinstance(labels, MultiLabels):
@@ -295,8 +295,6 @@ def _check(card: Card, where: str) -> None:
             raise UsageError(f"{place}: a label stands twice in labels")
         if labels.background is not None and labels.labels and labels.background not in labels.labels:
             raise unknown(f"background of {place}", labels.background, labels.labels)
-        for column in columns_of(labels):
-            label_columns[column] = name
     for name, item in card.inputs.items():
         place = f"{where} [modalities.{name}]"
         if isinstance(item, TabularInput):
@@ -305,20 +303,56 @@ def _check(card: Card, where: str) -> None:
             for column in item.levels:
                 if column not in item.categorical:
                     raise unknown(f"column in levels of {place}", column, item.categorical)
-        for column in columns_of(item):
-            if column in label_columns:
-                raise UsageError(
-                    f"{place}: column '{column}' is the label of {label_columns[column]}: an input would be its answer"
-                )
-            if column == card.split.column:
-                raise UsageError(f"{place}: column '{column}' is the split: it must not be an input")
         if isinstance(item, ArrayInput):
             _check_arrays(item, card.id, place)
         _check_inside(place, {key: getattr(item, key, "") for key in ("file", "root")})
+    check_answers(card, where)
     _check_inside(where, {"table": card.table})
     shares = card.split.fractions
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise UsageError(f"{where} [split]: fractions was given {list(shares)}: expected three shares with sum 1")
+
+
+def check_answers(card: Card, where: str) -> None:
+    """Raise a UsageError where a column is a label, or the split, and an input as well."""
+    answers = {column: name for name, labels in card.targets.items() for column in columns_of(labels)}
+    for name, item in card.inputs.items():
+        place = f"{where} [modalities.{name}]"
+        for column in columns_of(item):
+            if column in answers:
+                raise UsageError(
+                    f"{place}: column '{column}' is the label of {answers[column]}: an input would be its answer"
+                )
+            if column == card.split.column:
+                raise UsageError(f"{place}: column '{column}' is the split: it must not be an input")
+
+
+def with_columns(card: Card, columns: Iterable[str], where: str) -> Card:
+    """The card with every ``*`` in the columns of a table of numbers and categories replaced by what it stands for.
+
+    Raises:
+        UsageError: it stands for no column, or for one that is a label or the split.
+    """
+    known = list(columns)
+
+    def all_of(names: Names, place: str) -> Names:
+        found: list[str] = []
+        for name in names:
+            meant = fnmatch.filter(known, name) if "*" in name and name not in known else [name]
+            if not meant:
+                raise unknown(f"columns of {place}", name, known)
+            found += [column for column in meant if column not in found]
+        return tuple(found)
+
+    inputs = dict(card.inputs)
+    for name, item in inputs.items():
+        if isinstance(item, TabularInput):
+            place = f"{where} [modalities.{name}]"
+            keys = {key: all_of(getattr(item, key), place) for key in ("numeric", "categorical")}
+            inputs[name] = item.model_copy(update=keys)
+    complete = card.model_copy(update={"modalities": inputs})
+    check_answers(complete, where)
+    return complete
 
 
 def _check_arrays(item: ArrayInput, id_column: str, place: str) -> None:

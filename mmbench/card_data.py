@@ -20,6 +20,7 @@ from mmbench.card import (
     TabularInput,
     TextInput,
     columns_of,
+    with_columns,
 )
 from mmbench.card_features import Arrays, Read, read_features
 from mmbench.card_files import find_files, read_texts
@@ -48,6 +49,7 @@ def load_card(card: Card, root: Path, request: LoadRequest) -> Dataset:
         UsageError: a file, row or column that does not fit, in one line that names it.
     """
     table = read_table(root / card.table, card.separator, card.quotes, card.encoding)
+    card = with_columns(card, table.columns, f"task card {card.name}")
     ids = _ids(card, table)
     groups = np.array(table.texts(card.group)) if card.group else ids
     for row in np.flatnonzero(groups == ""):
