@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
+from mmbench.bulk import BLOCK, Rows, take
 from mmbench.contracts import Examples, FitContext, Inputs, Model, known
+from mmbench.locate import cache_folder
 from mmbench.training.sequences import moments
 
 NAME = "linear"
@@ -37,14 +41,20 @@ class Linear(Model):
         self.modality = modality
 
     def _features(self, inputs: Inputs) -> NDArray[np.float32]:
+        """The scaled modalities side by side, (n, d), in a file where they are large."""
         names = list(inputs.values) if self.modality == "all" else [self.modality]
-        return np.concatenate([_vectors(inputs, name) * self.scale[name] for name in names], axis=1)
+        taken: Rows | None = None
+        for start, block in _blocks(inputs):
+            x = np.concatenate([_vectors(block, name) * self.scale[name] for name in names], axis=1)
+            taken = taken or Rows((len(inputs), x.shape[1]), cache_folder())
+            taken.write(start, x)
+        assert taken is not None
+        return taken.array()
 
     def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
         """Fit on the labelled training rows; the history names the C (or alpha) chosen for each classifier."""
         self.scale = {
-            name: (10 / max(_mean_squared_norm(_vectors(train.inputs, name)[present.numpy()]), 1e-12)) ** 0.5
-            for name, present in train.inputs.present.items()
+            name: (10 / max(_mean_squared_norm(train.inputs, name), 1e-12)) ** 0.5 for name in train.inputs.values
         }
         x_train, x_val = self._features(train.inputs), self._features(val.inputs)
         self.classifiers: dict[str, list[Fit]] = {}
@@ -96,9 +106,18 @@ def _vectors(inputs: Inputs, name: str) -> NDArray[np.float32]:
     return vectors
 
 
-def _mean_squared_norm(rows: NDArray[np.float32]) -> float:
-    """Of (n, d); 0 without a row."""
-    return float((rows**2).sum(axis=1).mean()) if len(rows) else 0.0
+def _blocks(inputs: Inputs) -> Iterator[tuple[int, Inputs]]:
+    """The inputs a few megabytes at a time, with the place of the first."""
+    step = max(1, 4 * BLOCK // sum(value[:1].nbytes for value in inputs.values.values()))
+    for start in range(0, len(inputs), step):
+        yield start, inputs.rows(torch.arange(start, min(start + step, len(inputs))))
+
+
+def _mean_squared_norm(inputs: Inputs, name: str) -> float:
+    """Of the rows that have a modality; 0 without one."""
+    norms = [(_vectors(block, name)[block.present[name].numpy()] ** 2).sum(axis=1) for _, block in _blocks(inputs)]
+    there = np.concatenate(norms)
+    return float(there.mean()) if len(there) else 0.0
 
 
 def _fit(
@@ -107,13 +126,15 @@ def _fit(
     """The classifier with the lowest balanced log loss on validation, or the only class that training has."""
     labelled = known(y)
     classes = np.unique(y[labelled])
+    x_labelled = x if labelled.all() else take(x, np.flatnonzero(labelled), cache_folder())
     if len(classes) < 2:
         return float(classes[0]) if len(classes) else 0.0
     judged = np.isin(y_val, classes)
+    x_judged = x_val if judged.all() else take(x_val, np.flatnonzero(judged), cache_folder())
     best, best_loss = None, np.inf
     for c in GRID if judged.any() else (1.0,):
-        model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000).fit(x[labelled], y[labelled])
-        loss = _balanced_log_loss(model, x_val[judged], y_val[judged]) if judged.any() else 0.0
+        model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000).fit(x_labelled, y[labelled])
+        loss = _balanced_log_loss(model, x_judged, y_val[judged]) if judged.any() else 0.0
         if loss < best_loss:
             best, best_loss = model, loss
     assert best is not None

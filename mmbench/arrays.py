@@ -5,6 +5,7 @@ Everything is checked on the header of an array before its data is read.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import zipfile
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LARGEST = 8 * 2**30  # bytes of one array
+LONGEST_COLUMN = 2**28  # bytes of one that is made a column of texts
 BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 KINDS = {"f": "floats", "i": "whole numbers", "U": "texts", "b": "true or false"}
 Shape = tuple["int | str", ...]
@@ -50,23 +52,29 @@ def read_npz(path: Path, expected: Mapping[str, tuple[str, Shape]]) -> dict[str,
     except UsageError:
         raise
     except BROKEN as error:
-        raise UsageError(f"{path} is not a NumPy archive that can be read: {_told(error)}") from None
+        raise UsageError(f"{path} is not a NumPy archive that can be read: {told(error)}") from None
     return arrays
 
 
-def read_npy(path: Path) -> NDArray[Any]:
-    """The array of a ``.npy`` file, of any kind that is no object, and any shape.
+def read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive that have one dimension and hold texts or numbers; others are passed over.
 
     Raises:
-        UsageError: no such file, or not an array.
+        UsageError: no such file or not an archive.
     """
+    columns = {}
     try:
-        with path.open("rb") as file:
-            return _read(file, path.stat().st_size, str(path), "fiuUSb", None, {})
-    except UsageError:
-        raise
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                what = f"{path}: array '{name}'"
+                with archive.open(info) as file, suppress(UsageError):
+                    shape, fortran, dtype = read_header(file, what, "fiuUSb")
+                    if len(shape) == 1 and math.prod(shape) * dtype.itemsize <= LONGEST_COLUMN:
+                        columns[name] = read_data(file, info.file_size, what, shape, fortran, dtype)
     except BROKEN as error:
-        raise UsageError(f"{path} is not a NumPy array that can be read: {_told(error)}") from None
+        raise UsageError(f"{path} is not a NumPy archive that can be read: {told(error)}") from None
+    return columns
 
 
 def npz_names(path: Path) -> list[str]:
@@ -79,19 +87,21 @@ def npz_names(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except BROKEN as error:
-        raise UsageError(f"{path} is not a NumPy archive that can be read: {_told(error)}") from None
+        raise UsageError(f"{path} is not a NumPy archive that can be read: {told(error)}") from None
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
+    """The reason of one of ``BROKEN`` on one line."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(reason.split()) or type(error).__name__
 
 
-def _read(
-    file: IO[bytes], size: int, what: str, kinds: str, shape: Shape | None, sizes: dict[str, int]
-) -> NDArray[np.generic]:
-    """One array, its header checked first; ``sizes`` are the numbers that the texts in shapes stand for."""
-    import numpy as np
+def read_header(file: IO[bytes], what: str, kinds: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it lies column by column, and type of the array that begins where a file stands.
+
+    Raises:
+        UsageError: another version of the format, or a type that is not of ``kinds``, letters of ``dtype.kind``.
+    """
     from numpy.lib import format as npy
 
     version = npy.read_magic(file)
@@ -100,19 +110,33 @@ def _read(
     reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     found, fortran, dtype = reader(file)
     if dtype.hasobject or dtype.kind not in kinds:
-        words = " or ".join(KINDS.get(kind, kind) for kind in kinds if kind in KINDS)
+        words = " or ".join(KINDS[kind] for kind in kinds if kind in KINDS)
         raise UsageError(f"{what} holds {dtype}, expected {words}")
-    if shape is not None:
-        _fit(what, found, shape, sizes)
-    count = 1
-    for length in found:
-        count *= length
-    if count * dtype.itemsize > min(size, LARGEST):
-        raise UsageError(f"{what} says it has shape {found}, which is more than the file holds")
-    data = file.read(count * dtype.itemsize)
-    if len(data) < count * dtype.itemsize:
+    return found, fortran, dtype
+
+
+def read_data(
+    file: IO[bytes], size: int, what: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """What follows a header, no more than the ``size`` of its file."""
+    import numpy as np
+
+    length = math.prod(shape) * dtype.itemsize
+    if length > min(size, LARGEST):
+        raise UsageError(f"{what} says it has shape {shape}, which is more than the file holds")
+    data = file.read(length)
+    if len(data) < length:
         raise UsageError(f"{what} ends early")
-    return np.frombuffer(bytearray(data), dtype=dtype).reshape(found, order="F" if fortran else "C")
+    return np.frombuffer(bytearray(data), dtype=dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _read(
+    file: IO[bytes], size: int, what: str, kinds: str, shape: Shape, sizes: dict[str, int]
+) -> NDArray[np.generic]:
+    """One array, its header checked first; ``sizes`` are the numbers that the texts in shapes stand for."""
+    found, fortran, dtype = read_header(file, what, kinds)
+    _fit(what, found, shape, sizes)
+    return read_data(file, size, what, found, fortran, dtype)
 
 
 def _fit(what: str, found: tuple[int, ...], shape: Shape, sizes: dict[str, int]) -> None:

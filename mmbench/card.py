@@ -6,8 +6,10 @@ A card names a table and says which columns are inputs, labels, groups and split
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -28,10 +30,13 @@ class Section(BaseModel):
 
 
 class TextInput(Section):
-    """One text: the columns joined by a line break, empty ones left out."""
+    """One text: the columns joined by a line break, empty ones left out; with ``root``, what the files that they name
+    below it hold.
+    """
 
     kind: Literal["text"]
     columns: Names = Field(min_length=1)
+    root: str = ""
     encoder: str = "tfidf-svd"
 
 
@@ -63,7 +68,7 @@ class VideoInput(Section):
 
 
 class TabularInput(Section):
-    """Columns of numbers as they are, and of categories one-hot.
+    """Columns of numbers as they are, and of categories one-hot; ``x_*`` is every column that begins with ``x_``.
 
     ``levels`` names the categories of a column; by default they are those that the training rows hold.
     """
@@ -75,18 +80,41 @@ class TabularInput(Section):
     encoder: str = "standardize"
 
 
-class FeatureInput(Section):
-    """A matrix (n, d) in a file: one row for each of the table, or by ``ids``.
+class Arrays(Section):
+    """Where the arrays of a modality are: in one ``file``, or in a file for each row, a ``column`` of paths below
+    ``root``.
 
-    ``array`` names the array of an ``.npz`` or ``.safetensors`` file; ``ids`` is the array of the same ``.npz`` file
-    that holds the id of each of its rows.
+    ``array`` names the array of an ``.npz`` or ``.safetensors`` file; its rows are those of the table, or have their
+    ids in the array ``ids`` of the same ``.npz`` file. Without ``array``, a file of several has one for each row, named
+    by the row's id.
     """
 
-    kind: Literal["features"]
-    file: str
+    file: str = ""
     array: str = ""
     ids: str = ""
+    column: str = ""
+    root: str = "."
     encoder: str = "standardize"
+
+
+class FeatureInput(Arrays):
+    """A vector a row."""
+
+    kind: Literal["features"]
+
+
+class SequenceInput(Arrays):
+    """A sequence of vectors a row, as many steps as it has.
+
+    ``lengths`` is an array of the same ``.npz`` file: how many steps each row has, where all steps stand one after
+    another or rows are padded. Steps of nothing but 0 are padding where ``zero_padded`` says so. What is longer than
+    ``max_steps`` is averaged into as many.
+    """
+
+    kind: Literal["sequence"]
+    lengths: str = ""
+    zero_padded: bool = False
+    max_steps: int = Field(default=0, ge=0)
 
 
 class ExclusiveLabels(Section):
@@ -127,7 +155,8 @@ class Split(Section):
 
 
 MediaInput = ImageInput | AudioInput | VideoInput
-Input = TextInput | MediaInput | TabularInput | FeatureInput
+ArrayInput = FeatureInput | SequenceInput
+Input = TextInput | MediaInput | TabularInput | ArrayInput
 Labels = ExclusiveLabels | MultiLabels
 INPUTS: dict[str, type[Section]] = {
     "text": TextInput,
@@ -136,6 +165,7 @@ INPUTS: dict[str, type[Section]] = {
     "video": VideoInput,
     "tabular": TabularInput,
     "features": FeatureInput,
+    "sequence": SequenceInput,
 }
 LABELS: dict[str, type[Section]] = {"exclusive": ExclusiveLabels, "multilabel": MultiLabels}
 KINDS: dict[str, InputKind] = {
@@ -145,6 +175,7 @@ KINDS: dict[str, InputKind] = {
     "video": "video",
     "tabular": "vector",
     "features": "vector",
+    "sequence": "sequence",
 }
 
 
@@ -253,7 +284,6 @@ def read_card(path: Path) -> Card:
 
 def _check(card: Card, where: str) -> None:
     """What the sections must be together."""
-    label_columns: dict[str, str] = {}
     for name, labels in card.targets.items():
         place = f"{where} [concepts.{name}]"
         if isinstance(labels, MultiLabels):
@@ -265,8 +295,6 @@ def _check(card: Card, where: str) -> None:
             raise UsageError(f"{place}: a label stands twice in labels")
         if labels.background is not None and labels.labels and labels.background not in labels.labels:
             raise unknown(f"background of {place}", labels.background, labels.labels)
-        for column in columns_of(labels):
-            label_columns[column] = name
     for name, item in card.inputs.items():
         place = f"{where} [modalities.{name}]"
         if isinstance(item, TabularInput):
@@ -275,18 +303,89 @@ def _check(card: Card, where: str) -> None:
             for column in item.levels:
                 if column not in item.categorical:
                     raise unknown(f"column in levels of {place}", column, item.categorical)
-        for column in columns_of(item):
-            if column in label_columns:
-                raise UsageError(
-                    f"{place}: column '{column}' is the label of {label_columns[column]}: an input would be its answer"
-                )
-            if column == card.split.column:
-                raise UsageError(f"{place}: column '{column}' is the split: it must not be an input")
-        if isinstance(item, FeatureInput) and item.ids and not card.id:
-            raise UsageError(f'{place}: ids needs the table\'s id column: give id = "COLUMN" at the top')
+        if isinstance(item, ArrayInput):
+            _check_arrays(item, card.id, place)
+        _check_inside(place, {key: getattr(item, key, "") for key in ("file", "root")})
+    check_answers(card, where)
+    _check_inside(where, {"table": card.table})
     shares = card.split.fractions
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise UsageError(f"{where} [split]: fractions was given {list(shares)}: expected three shares with sum 1")
+
+
+def check_answers(card: Card, where: str) -> None:
+    """Raise a UsageError where a column is a label, or the split, and an input as well."""
+    answers = {column: name for name, labels in card.targets.items() for column in columns_of(labels)}
+    for name, item in card.inputs.items():
+        place = f"{where} [modalities.{name}]"
+        for column in columns_of(item):
+            if column in answers:
+                raise UsageError(
+                    f"{place}: column '{column}' is the label of {answers[column]}: an input would be its answer"
+                )
+            if column == card.split.column:
+                raise UsageError(f"{place}: column '{column}' is the split: it must not be an input")
+
+
+def with_columns(card: Card, columns: Iterable[str], where: str) -> Card:
+    """The card with every ``*`` in the columns of a table of numbers and categories replaced by what it stands for.
+
+    Raises:
+        UsageError: it stands for no column, or for one that is a label or the split.
+    """
+    known = list(columns)
+
+    def all_of(names: Names, place: str) -> Names:
+        found: list[str] = []
+        for name in names:
+            meant = fnmatch.filter(known, name) if "*" in name and name not in known else [name]
+            if not meant:
+                raise unknown(f"columns of {place}", name, known)
+            found += [column for column in meant if column not in found]
+        return tuple(found)
+
+    inputs = dict(card.inputs)
+    for name, item in inputs.items():
+        if isinstance(item, TabularInput):
+            place = f"{where} [modalities.{name}]"
+            keys = {key: all_of(getattr(item, key), place) for key in ("numeric", "categorical")}
+            inputs[name] = item.model_copy(update=keys)
+    complete = card.model_copy(update={"modalities": inputs})
+    check_answers(complete, where)
+    return complete
+
+
+def _check_arrays(item: ArrayInput, id_column: str, place: str) -> None:
+    if bool(item.file) == bool(item.column):
+        raise UsageError(f"{place}: give either file, or column (of paths, a file a row)")
+    for key in ("array", "ids", "lengths"):
+        if item.column and getattr(item, key, ""):
+            raise UsageError(f"{place}: {key} goes with file, not with column")
+    if item.ids and not id_column:
+        raise UsageError(f'{place}: ids needs the table\'s id column: give id = "COLUMN" at the top')
+
+
+def _check_inside(where: str, paths: Mapping[str, str]) -> None:
+    """A card reads nothing outside its own folder, or the one that ``--data`` names."""
+    for key, given in paths.items():
+        plain = Path(os.path.normpath(given or "."))
+        if "\0" in given or plain.is_absolute() or plain.parts[:1] == (os.pardir,):
+            raise UsageError(
+                f"{where}: {key} was given {given!r}, which is not below the card's folder: name the folder that holds "
+                "everything with --data"
+            )
+
+
+def names_files(item: Input) -> bool:
+    """Whether the cells of the modality's columns are paths."""
+    match item:
+        case TextInput():
+            return bool(item.root)
+        case FeatureInput() | SequenceInput():
+            return bool(item.column)
+        case TabularInput():
+            return False
+    return True
 
 
 def columns_of(section: Input | Labels) -> Names:
@@ -296,12 +395,12 @@ def columns_of(section: Input | Labels) -> Names:
             return (*section.numeric, *section.categorical)
         case ImageInput() | AudioInput() | VideoInput() | ExclusiveLabels():
             return (section.column,)
+        case FeatureInput() | SequenceInput():
+            return (section.column,) if section.column else ()
         case TextInput():
             return section.columns
         case MultiLabels():
             return section.columns or (section.column,)
-        case FeatureInput():
-            return ()
 
 
 def _suite(modalities: Names) -> Names:
@@ -330,7 +429,7 @@ def card_task(path: Path) -> Task:
     path = path.resolve()
     card = read_card(path)
     check_metrics([card.primary_metric])
-    images = any(isinstance(item, MediaInput) for item in card.inputs.values())
+    files = any(names_files(item) for item in card.inputs.values())
     drawn = "/".join(f"{100 * share:g}" for share in card.split.fractions)
     unit = card.group or "row"
     split = f"column {card.split.column}" if card.split.column else f"{drawn} by {unit}, stratified"
@@ -340,7 +439,7 @@ def card_task(path: Path) -> Task:
             "missing_images",
             "error",
             ("drop", "mask", "error"),
-            "what to do with rows whose image, recording or video is not there",
+            "what to do with rows whose image, recording or other file is not there",
         ),
         Option(
             "bad_images", "error", ("drop", "error"), "what to do with images, recordings or videos that cannot be read"
@@ -357,7 +456,7 @@ def card_task(path: Path) -> Task:
         protocols=(Protocol("card", "all concepts in one model", "", split, suite, card.primary_metric, {}, warning),),
         load=partial(_load, card, path),
         proposed="igfn+dmtl" if len(card.inputs) > 1 else "concat+dmtl",
-        options=options if images else (),
+        options=options if files else (),
         embedded="real",
         recognises=lambda root: (root / card.table).is_file(),
         obtain=f"the card expects {card.table} beside it, or in the folder given with --data",

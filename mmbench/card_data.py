@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.arrays import npz_names, read_npy, read_npz
 from mmbench.card import (
     Card,
     ExclusiveLabels,
     FeatureInput,
-    Input,
     Labels,
-    MediaInput,
     MultiLabels,
+    SequenceInput,
     TabularInput,
     TextInput,
+    columns_of,
+    with_columns,
 )
+from mmbench.card_features import Arrays, Read, read_features
+from mmbench.card_files import find_files, read_texts
+from mmbench.card_sequences import read_sequences
 from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Problem
 from mmbench.errors import UsageError, unknown
 from mmbench.hashing import digest
+from mmbench.locate import cache_folder
 from mmbench.splits import grouped_split
-from mmbench.tables import Table, distinct, numbers, read_table
+from mmbench.tables import Table, distinct, numbers, read_table, separated
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -41,16 +42,6 @@ IntArray = NDArray[np.int64]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Read:
-    """A modality as read: its values, its parts of the fingerprint, notes, and the rows whose file is absent."""
-
-    values: Any
-    parts: tuple[str | NDArray[np.generic], ...]
-    notes: tuple[str, ...] = ()
-    absent: tuple[int, ...] = ()
-
-
 def load_card(card: Card, root: Path, request: LoadRequest) -> Dataset:
     """Read the table and files that a card names, below ``root``.
 
@@ -58,6 +49,7 @@ def load_card(card: Card, root: Path, request: LoadRequest) -> Dataset:
         UsageError: a file, row or column that does not fit, in one line that names it.
     """
     table = read_table(root / card.table, card.separator, card.quotes, card.encoding)
+    card = with_columns(card, table.columns, f"task card {card.name}")
     ids = _ids(card, table)
     groups = np.array(table.texts(card.group)) if card.group else ids
     for row in np.flatnonzero(groups == ""):
@@ -72,7 +64,7 @@ def load_card(card: Card, root: Path, request: LoadRequest) -> Dataset:
         parts += [concept.name, concept.kind, "\n".join(concept.labels), targets[concept.name]]
     absent: dict[int, str] = {}
     for name in request.modalities:
-        read = _input(card.inputs[name], name, table, root, ids, split)
+        read = _input(card, name, table, root, ids, split)
         inputs[name] = read.values
         parts += [name, *read.parts]
         notes += read.notes
@@ -138,7 +130,7 @@ def _exclusive(table: Table, name: str, labels: ExclusiveLabels) -> tuple[Concep
 
 def _separated(table: Table, name: str, labels: MultiLabels) -> tuple[Concept, IntArray]:
     rows = [
-        cell if isinstance(cell, list) else [part.strip() for part in (cell or "").split(labels.separator)]
+        cell if isinstance(cell, list) else separated(cell or "", labels.separator)
         for cell in table.column(labels.column)
     ]
     held = [[label for label in row if label] for row in rows]
@@ -201,49 +193,36 @@ def _split(
     return split, [f"{len(torn)} groups are in two splits: the split leaks"] if torn else []
 
 
-def _input(item: Input, name: str, table: Table, root: Path, ids: NDArray[np.str_], split: NDArray[np.str_]) -> Read:
+def _input(card: Card, name: str, table: Table, root: Path, ids: NDArray[np.str_], split: NDArray[np.str_]) -> Read:
+    item = card.inputs[name]
     match item:
         case TextInput():
-            return _texts(item, name, table)
+            return _texts(item, name, table, root, card.encoding)
         case TabularInput():
             return _tabular(item, name, table, split)
-        case FeatureInput():
-            return _features(item, name, table, root, ids)
-    return _files(item, table, root)
+        case FeatureInput() | SequenceInput():
+            found = find_files(table, item.column, root / item.root) if item.column else None
+            arrays = Arrays(name, table, root, ids, found, cache_folder())
+            return read_features(item, arrays) if isinstance(item, FeatureInput) else read_sequences(item, arrays)
+    files = find_files(table, item.column, root / item.root)
+    notes = (f"column '{item.column}': {files.empty} rows have no {item.kind}: masked",) if files.empty else ()
+    return Read(files.paths, ("\n".join(table.texts(item.column)), files.sizes), notes, files.absent)
 
 
-def _texts(item: TextInput, name: str, table: Table) -> Read:
-    columns = [table.texts(column) for column in item.columns]
+def _texts(item: TextInput, name: str, table: Table, root: Path, encoding: str) -> Read:
+    columns: list[Sequence[str | None]] = []
+    absent: set[int] = set()
+    for column in item.columns:
+        if item.root:
+            files = find_files(table, column, root / item.root)
+            absent |= set(files.absent)
+            columns.append(read_texts(files, encoding))
+        else:
+            columns.append(table.texts(column))
     texts = ["\n".join(filter(None, cells)) or None for cells in zip(*columns, strict=True)]
-    missing = texts.count(None)
+    missing = texts.count(None) - sum(texts[row] is None for row in absent)
     notes = (f"{name}: {missing} rows have no text: masked",) if missing else ()
-    return Read(texts, ("\x00".join(text or "" for text in texts),), notes)
-
-
-def _files(item: MediaInput, table: Table, root: Path) -> Read:
-    """Paths of media below their root; an empty cell is none, a path without a file is absent."""
-    media = Path(os.path.normpath(root / item.root))
-    values: list[Path | None] = []
-    sizes = np.zeros(table.n, dtype=np.int64)
-    absent = []
-    for row, cell in enumerate(table.texts(item.column)):
-        if not cell.strip():
-            values.append(None)
-            continue
-        path = Path(os.path.normpath(media / cell.strip()))
-        if "\0" in cell or not path.is_relative_to(media):
-            raise table.error(row, item.column, f"is '{cell[:60]!s}', which is not below {media}")
-        try:
-            found = path.stat()
-            sizes[row] = found.st_size if stat.S_ISREG(found.st_mode) else 0
-        except OSError:
-            pass
-        values.append(path if sizes[row] else None)
-        if not sizes[row]:
-            absent.append(row)
-    empty = sum(value is None for value in values) - len(absent)
-    notes = (f"column '{item.column}': {empty} rows have no {item.kind}: masked",) if empty else ()
-    return Read(values, ("\n".join(table.texts(item.column)), sizes), notes, tuple(absent))
+    return Read(texts, ("\x00".join(text or "" for text in texts),), notes, tuple(sorted(absent)))
 
 
 def _tabular(item: TabularInput, name: str, table: Table, split: NDArray[np.str_]) -> Read:
@@ -272,68 +251,6 @@ def _tabular(item: TabularInput, name: str, table: Table, split: NDArray[np.str_
     return Read(values, (values,), tuple(notes))
 
 
-def _features(item: FeatureInput, name: str, table: Table, root: Path, ids: NDArray[np.str_]) -> Read:
-    """The rows of a matrix in the order of the table; a row that the file has not is missing."""
-    path = root / item.file
-    matrix = _matrix(item, path)
-    if matrix.ndim == 1:
-        matrix = matrix[:, None]
-    if matrix.ndim != 2 or matrix.dtype.kind not in "fiub" or matrix.shape[1] == 0:
-        raise UsageError(f"{path}: shape {matrix.shape} of {matrix.dtype}, expected (rows, features) of numbers")
-    values = matrix.astype(np.float64)
-    notes = []
-    if item.ids:
-        found = [str(one) for one in read_npz(path, {item.ids: ("Ui", (len(values),))})[item.ids].tolist()]
-        place = {one: row for row, one in enumerate(found)}
-        if len(place) < len(found):
-            raise UsageError(f"{path}: array '{item.ids}' holds an id twice")
-        rows = np.array([place.get(one, -1) for one in ids.tolist()])
-        if (rows < 0).all():
-            raise UsageError(f"{path}: no id in '{item.ids}' is in column of ids of {table.path}")
-        if (rows < 0).any():
-            notes.append(f"{name}: {(rows < 0).sum()} rows have no features in {path.name}: masked")
-        values = np.where((rows >= 0)[:, None], values[rows], np.nan)
-    elif len(values) != table.n:
-        raise UsageError(f"{path} has {len(values)} rows, {table.path} has {table.n}: expected as many, or ids")
-    wrong = ~np.isfinite(values) & ~np.isnan(values).all(axis=1, keepdims=True)
-    if wrong.any():
-        columns = np.flatnonzero(wrong.any(axis=0))
-        notes.append(f"{name}: {wrong.sum()} cells in {len(columns)} columns (first: {columns[0]}) are not finite")
-    values[wrong] = np.nan
-    return Read(values, (values,), tuple(notes))
-
-
-def _matrix(item: FeatureInput, path: Path) -> NDArray[Any]:
-    match path.suffix.lower():
-        case ".npy":
-            return read_npy(path)
-        case ".npz":
-            names = npz_names(path)
-            array = item.array or (names[0] if len(names) == 1 else "")
-            if array not in names:
-                raise unknown(f"array of {path}", array, names, "" if array else '(give array = "NAME")')
-            return read_npz(path, {array: ("fiub", ("rows", "features"))})[array]
-        case ".safetensors":
-            return _safetensors(path, item.array)
-        case suffix:
-            raise UsageError(f"{path}: expected features as .npy, .npz or .safetensors, found '{suffix}'")
-
-
-def _safetensors(path: Path, array: str) -> NDArray[Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            names = list(file.keys())
-            name = array or (names[0] if len(names) == 1 else "")
-            if name not in names:
-                raise unknown(f"tensor of {path}", name, names, "" if name else '(give array = "NAME")')
-            tensor: NDArray[Any] = file.get_tensor(name)
-            return tensor
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} is not a safetensors file that can be read: {error}") from None
-
-
 def _without_files(
     split: NDArray[np.str_], absent: Mapping[int, str], policy: str, table: Table, card: Card
 ) -> tuple[NDArray[np.str_], list[str]]:
@@ -342,15 +259,15 @@ def _without_files(
     if not rows:
         return split, []
     item = card.inputs[absent[rows[0]]]
-    assert isinstance(item, MediaInput)
+    column = columns_of(item)[0]
     count = f"{len(rows):,} of {(split != '').sum():,} rows have no {item.kind} file"
     if policy == "mask":
         return split, [f"{count}: the {item.kind} is masked there"]
     if policy == "error":
-        cell = table.texts(item.column)[rows[0]]
+        cell = table.texts(column)[rows[0]]
         raise table.error(
             rows[0],
-            item.column,
+            column,
             f"names {cell[:60]}, which is not there; {count}: choose --missing-images drop or mask",
         )
     kept = split.copy()

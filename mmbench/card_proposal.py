@@ -1,29 +1,27 @@
-"""A first task card for a table: what each column seems to be, by its name and its cells.
+"""A first task card for a table: what its columns and the arrays beside it seem to be.
 
 A guess to be read and corrected, never used unseen; whatever is not clear stands in it as a comment.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mmbench.card_arrays import arrays_beside, arrays_of_column
 from mmbench.card_data import SPLIT_WORDS
+from mmbench.card_guess import MOST_LABELS, Columns, guess_columns, labels_of, separator_of
 from mmbench.errors import UsageError
-from mmbench.tables import Cell, Table, distinct, read_table
+from mmbench.tables import Table, find_separator, read_table
 
-IMAGE = re.compile(r"\.(jpe?g|png|gif|bmp|webp|tiff?)$", re.IGNORECASE)
-SPLIT_NAMES = ("split", "fold", "partition", "subset", "set")
-GROUP_NAMES = frozenset(
-    ("group", "user", "author", "speaker", "video", "patient", "subject", "session", "tweet", "event", "source")
-)
-LABEL_NAMES = frozenset(
-    ("label", "labels", "class", "classes", "target", "targets", "category", "tags", "sentiment", "emotion", "y")
-)
-SEPARATORS = (";", "|", ",")
-MOST_LABELS, MOST_LEVELS, FEWEST_WORDS = 50, 50, 3
+MOST_LOOKED_FOR = 100  # files of a column, to see below which folder they are
+FEWEST_NUMBERED = 4  # columns such as x_1, x_2, …, from which on they are one modality
+NUMBERED = re.compile(r"^(.*?\D)\d+$")
+MEDIA = ("image", "audio", "video")
 
 
 def propose(path: Path, labels: Sequence[str] = ()) -> str:
@@ -36,132 +34,149 @@ def propose(path: Path, labels: Sequence[str] = ()) -> str:
     Raises:
         UsageError: the table cannot be read, or no column looks like a label or none like an input.
     """
-    table = read_table(path)
+    table, format_lines = _read(path)
     for name in labels:
         table.column(name)
-    roles = _roles(table, labels)
-    concepts = [name for name, role in roles.items() if role == "label"]
-    if not concepts:
-        raise UsageError(
-            f"{path}: no column looks like a label: name it with --label ({', '.join(list(table.columns)[:12])})"
-        )
-    inputs = {role: [name for name, r in roles.items() if r == role] for role in ("text", "image", "number", "level")}
-    if not any(inputs.values()):
+    columns = guess_columns(table, labels)
+    if not columns.of("label"):
+        shown = ", ".join(list(table.columns)[:12])
+        raise UsageError(f"{path}: no column looks like a label: name it with --label ({shown})")
+    modalities = list(_modalities(table, columns))
+    if not modalities:
         raise UsageError(f"{path}: no column looks like an input: write the card by hand, see docs/own-data.md")
     lines = [
         "# Proposed by mmbench: read it, correct it, and write what you know of licence and source.",
         f"name = {_toml(_slug(path.stem))}",
         f"summary = {_toml(f'{table.n:,} rows of {path.name}')}",
         f"table = {_toml(path.name)}",
+        *format_lines,
         'licence = "unknown"',
         'citation = ""',
     ]
-    lines += [f"{key} = {_toml(name)}" for key in ("id", "group") for name, role in roles.items() if role == key]
-    if "group" not in roles.values():
+    lines += [f"{key} = {_toml(columns.of(key)[0])}" for key in ("id", "group") if columns.of(key)]
+    if not columns.of("group"):
         lines.append('# group = "COLUMN"   # rows that belong together (one author, one video) must not be split')
-    unused = [name for name, role in roles.items() if role == "unused"]
+    unused = columns.of("unused")
     if unused:
         lines.append(f"# not used: {', '.join(json.dumps(name, ensure_ascii=False) for name in unused)}")
-    if inputs["text"]:
-        lines += ["", "[modalities.text]", 'kind = "text"', f"columns = {_toml(inputs['text'])}"]
-    for name in inputs["image"]:
-        section = "image" if len(inputs["image"]) == 1 else _slug(name)
-        lines += ["", f"[modalities.{section}]", 'kind = "image"', f"column = {_toml(name)}"]
-        lines.append(f"root = {_toml(_media_root(table, name))}")
-    if inputs["number"] or inputs["level"]:
-        lines += ["", "[modalities.tabular]", 'kind = "tabular"']
-        lines += [f"{key} = {_toml(inputs[role])}" for key, role in (("numeric", "number"), ("categorical", "level"))]
-    for name in concepts:
-        lines += ["", f"[concepts.{_slug(name)}]", *_concept(table, name)]
-    split = [name for name, role in roles.items() if role == "split"]
+    for kind, sections in (("modalities", modalities), ("concepts", list(_concepts(table, columns)))):
+        taken: Counter[str] = Counter()
+        for name, section in sections:
+            taken[name] += 1
+            mark = f"-{taken[name]}" if taken[name] > 1 else ""
+            lines += ["", f"[{kind}.{name}{mark}]", *section]
+    split = columns.of("split")
     lines += ["", "[split]", f"column = {_toml(split[0])}" if split else "fractions = [0.6, 0.2, 0.2]"]
     if split and "val" not in {SPLIT_WORDS[cell.strip().lower()] for cell in table.texts(split[0])}:
         lines.append("val_fraction = 0.2")
     return "\n".join(lines) + "\n"
 
 
-def _roles(table: Table, labels: Sequence[str]) -> dict[str, str]:
-    """What each column seems to be: id, group, split, label, text, image, number, level or unused."""
-    roles: dict[str, str] = {}
-    for name, cells in table.columns.items():
-        if name in labels:
-            roles[name] = "label"
-        else:
-            role = _role(name, cells, table.n, guess_label=not labels)
-            once = role in ("id", "group", "split") and role in roles.values()
-            roles[name] = "unused" if once else role
-    if "label" not in roles.values():
-        last = list(table.columns)[-1]
-        if roles[last] == "level" and len(distinct(_flat(table.columns[last]))) <= MOST_LABELS:
-            roles[last] = "label"
-    return roles
+def _read(path: Path) -> tuple[Table, list[str]]:
+    """The table, and what a card must say of its format where that is not the usual one.
 
-
-def _role(name: str, cells: Sequence[Cell], n: int, guess_label: bool) -> str:
-    flat = _flat(cells)
-    different = len(set(flat))
-    words = re.split(r"[\W_]+", name.lower())
-    if different < 2:
-        return "unused"
-    if any(isinstance(cell, list) for cell in cells):
-        return "label" if guess_label and different <= 4 * MOST_LABELS else "unused"
-    if words[-1] in SPLIT_NAMES and all(cell.strip().lower() in SPLIT_WORDS for cell in flat):
-        return "split"
-    if words[-1] in ("id", "key", "index") and different == len(flat) == n:
-        return "id"
-    if sum(bool(IMAGE.search(cell.strip())) for cell in flat) >= 0.8 * len(flat):
-        return "image"
-    if guess_label and LABEL_NAMES.intersection(words) and different <= n // 2:
-        return "label"
-    if words[-1] in ("id", "key") or (set(words) & set(GROUP_NAMES) and different > MOST_LEVELS):
-        return "group" if different < n else "unused"
-    if all(_is_number(cell) for cell in flat):
-        return "number"
-    if sum(len(cell.split()) for cell in flat) >= FEWEST_WORDS * len(flat):
-        return "text"
-    return "level" if different <= min(MOST_LEVELS, n // 2) else "unused"
-
-
-def _flat(cells: Sequence[Cell]) -> list[str]:
-    return [text for cell in cells if cell for text in (cell if isinstance(cell, list) else [cell]) if text.strip()]
-
-
-def _is_number(text: str) -> bool:
+    Text that is no UTF-8 is taken for Windows' Western one, or where it has its mark for UTF-16; where ``"`` cannot be
+    quotes it is a plain character.
+    """
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        return read_table(path), []
+    lines = []
+    encoding = _encoding(path)
+    if encoding != "utf-8":
+        lines.append(f"encoding = {_toml(encoding)}")
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        table = read_table(path, encoding=encoding)
+    except UsageError:
+        try:
+            table = read_table(path, quotes=False, encoding=encoding)
+        except UsageError:
+            return read_table(path, encoding=encoding), []  # what is wrong with it as it usually is
+        lines.append("quotes = false")
+    separator = find_separator(path, encoding)
+    if separator != ("\t" if path.suffix.lower() == ".tsv" else ","):
+        lines.insert(0, f"separator = {_toml(separator)}")
+    return table, lines
 
 
-def _concept(table: Table, name: str) -> list[str]:
-    """The lines of a concept: several labels a cell where cells, cut at a separator, share their parts."""
-    cells = table.column(name)
-    whole = set(_flat(cells))
-    found = whole
-    separator = "" if not any(isinstance(cell, list) for cell in cells) else ";"
-    for candidate in SEPARATORS:
-        parts = [{part.strip() for part in cell.split(candidate) if part.strip()} for cell in whole]
-        if not separator and len(set().union(*parts)) < sum(map(len, parts)):  # some part stands in two cells
-            separator, found = candidate, set().union(*parts)
-    lines = ['kind = "multilabel"' if separator else 'kind = "exclusive"', f"column = {_toml(name)}"]
-    if separator:
-        lines.append(f"separator = {_toml(separator)}")
-    if len(found) <= MOST_LABELS:
-        lines.append(f"labels = {_toml(distinct(part.strip() for part in found))}")
-    if separator:
-        lines.append('empty = "none"   # an empty cell: none of the labels; or "unlabelled"')
-    return lines
+def _encoding(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                return "utf-16"
+        with path.open(encoding="utf-8") as text:
+            while text.read(2**20):
+                pass
+    except UnicodeDecodeError:
+        return "cp1252"
+    except OSError:
+        pass
+    return "utf-8"
 
 
-def _media_root(table: Table, name: str) -> str:
-    """The folder beside the table below which the first image lies, or ``.``."""
-    first = next(cell for cell in table.texts(name) if cell.strip()).strip()
-    folders = [table.path.parent, *sorted(p for p in table.path.parent.iterdir() if p.is_dir())]
-    for folder in folders:
-        if (folder / first).is_file():
-            return folder.relative_to(table.path.parent).as_posix()
-    return "."
+def _modalities(table: Table, columns: Columns) -> Iterator[tuple[str, list[str]]]:
+    """The sections of the modalities: a name, and the lines."""
+    if columns.of("text"):
+        yield "text", ['kind = "text"', f"columns = {_toml(columns.of('text'))}"]
+    for name in columns.of("document"):
+        root = _root(table, name)
+        yield _slug(name), ['kind = "text"', f"columns = {_toml([name])}", f"root = {_toml(root)}"]
+    for kind in MEDIA:
+        named = columns.of(kind)  # type: ignore[arg-type]
+        for name in named:
+            section = kind if len(named) == 1 else _slug(name)
+            yield section, [f"kind = {_toml(kind)}", f"column = {_toml(name)}", f"root = {_toml(_root(table, name))}"]
+    for name in columns.of("array"):
+        root = _root(table, name)
+        kind = arrays_of_column(table, name, root)
+        yield _slug(name), [f"kind = {_toml(kind)}", f"column = {_toml(name)}", f"root = {_toml(root)}"]
+    numbered = _numbered(columns.of("number"))
+    for stem, numeric in numbered.items():
+        pattern = f"{stem}*"
+        names = [pattern] if fnmatch.filter(table.columns, pattern) == numeric else numeric
+        yield _slug(stem), ['kind = "tabular"', f"numeric = {_toml(names)}"]
+    single = [name for name in columns.of("number") if not any(name in numeric for numeric in numbered.values())]
+    if single or columns.of("level"):
+        keys = (("numeric", single), ("categorical", columns.of("level")))
+        yield "tabular", ['kind = "tabular"', *(f"{key} = {_toml(names)}" for key, names in keys if names)]
+    ids = columns.of("id")
+    for name, lines in arrays_beside(table, table.texts(ids[0]) if ids else []):
+        yield _slug(name), lines
+
+
+def _numbered(names: Sequence[str]) -> dict[str, list[str]]:
+    """Columns that differ in a number at their end, by what they begin with, where there are several."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if match := NUMBERED.match(name):
+            found.setdefault(match[1], []).append(name)
+    return {stem: columns for stem, columns in found.items() if len(columns) >= FEWEST_NUMBERED}
+
+
+def _concepts(table: Table, columns: Columns) -> Iterator[tuple[str, list[str]]]:
+    """The sections of the concepts: a name, and the lines."""
+    if columns.indicators:
+        yield "labels", ['kind = "multilabel"', f"columns = {_toml(columns.indicators)}"]
+        return
+    for name in columns.of("label"):
+        separator = separator_of(table, name)
+        found = labels_of(table, name, separator)
+        lines = [f'kind = "{"multilabel" if separator else "exclusive"}"', f"column = {_toml(name)}"]
+        if separator:
+            lines.append(f"separator = {_toml(separator)}")
+        if len(found) <= MOST_LABELS:
+            lines.append(f"labels = {_toml(found)}")
+        if separator:
+            lines.append('empty = "none"   # an empty cell: none of the labels; or "unlabelled"')
+        yield _slug(name), lines
+
+
+def _root(table: Table, name: str) -> str:
+    """The folder beside the table below which most of a column's first files lie, or ``.``."""
+    cells = [cell.strip() for cell in table.texts(name) if cell.strip()][:MOST_LOOKED_FOR]
+    beside = table.path.parent
+    folders = [beside, *sorted(path for path in beside.iterdir() if path.is_dir())]
+    best = max(folders, key=lambda folder: sum((folder / cell).is_file() for cell in cells))
+    return best.relative_to(beside).as_posix()
 
 
 def _slug(text: str) -> str:

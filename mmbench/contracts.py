@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from mmbench.bulk import Pages
     from mmbench.config import Training
 
 ConceptKind = Literal["exclusive", "multilabel", "score"]
@@ -117,7 +118,8 @@ class Dataset:
         inputs: by modality, n values: ``str`` (text, :class:`mmbench.streams.TimedText` where words have
             times), ``Path`` or ``None`` when missing (files), :class:`mmbench.streams.Motion` or ``None`` (motion), a
             float array (n, d) whose all-NaN rows are missing (vector), or a float array (n, T, d) where a step whose
-            features are all NaN is not there (sequence; a row without a step is missing).
+            features are all NaN is not there (sequence; a row without a step is missing). An array too large
+            for memory may be mapped for reading (``np.load(path, mmap_mode="r")``), in its own precision.
         targets: by concept, int64: exclusive (n,) class index, multi-label (n, K) of 0/1; -1 where unlabelled
             (a multi-label row is -1 as a whole). A score is float64 (n,), NaN where unlabelled.
         fingerprint: hex digest of everything a result depends on in the data.
@@ -130,7 +132,7 @@ class Dataset:
 
     ids: NDArray[np.str_]
     groups: NDArray[np.str_]
-    inputs: Mapping[str, Sequence[Any] | NDArray[np.float64]]
+    inputs: Mapping[str, Sequence[Any] | NDArray[np.floating]]
     concepts: tuple[Concept, ...]
     targets: Mapping[str, NDArray[Any]]
     problems: tuple[Problem, ...]
@@ -239,21 +241,28 @@ class Inputs:
         values: by modality, float32 (n, d_m), or (n, T_m, d_m) for a sequence; what is missing is zero.
         present: by modality, bool (n,).
         steps: by modality that is a sequence, bool (n, T_m): the steps that are there.
+        pages: where values lie in files, what keeps them out of memory; rows that are taken come into memory.
     """
 
     values: dict[str, torch.Tensor]
     present: dict[str, torch.Tensor]
     steps: dict[str, torch.Tensor] = field(default_factory=dict)
+    pages: Pages | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
 
     def rows(self, index: torch.Tensor | slice) -> Inputs:
         """The samples at ``index`` (int64, bool, or a slice)."""
+        if self.pages is None:
+            values, pages = {name: value[index] for name, value in self.values.items()}, None
+        else:
+            values, pages = self.pages.rows(self.values, index)
         return Inputs(
-            {name: value[index] for name, value in self.values.items()},
+            values,
             {name: value[index] for name, value in self.present.items()},
             {name: value[index] for name, value in self.steps.items()},
+            pages=pages,
         )
 
     def only(self, modalities: Sequence[str]) -> Inputs:
@@ -262,6 +271,7 @@ class Inputs:
             {m: self.values[m] for m in modalities},
             {m: self.present[m] for m in modalities},
             {m: self.steps[m] for m in modalities if m in self.steps},
+            pages=self.pages,
         )
 
 

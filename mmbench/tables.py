@@ -1,4 +1,4 @@
-"""Tables of any common kind as columns of texts: CSV, TSV, JSON lines, Parquet.
+"""Tables of any common kind as columns of texts: CSV, TSV, JSON lines, Parquet, the columns of a NumPy archive.
 
 A cell is a text, a list of texts (JSON lines, Parquet) or None where there is nothing. Rows are counted from 1, the
 header not among them.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from ast import literal_eval
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ from mmbench.errors import UsageError, unknown
 
 Cell = str | list[str] | None
 LONGEST_FIELD = 2**24  # characters; Python's own limit is short of a long text
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+LONGEST_LIST = 2**14  # characters of a list that is written in a cell
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".npz")
+SEPARATORS = (",", "\t", ";", "|")
+CHUNK = 10_000  # rows that are turned into columns at a time
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,11 @@ def read_table(path: Path, separator: str | None = None, quotes: bool = True, en
     """Read a table by its suffix.
 
     Args:
-        path: ``.csv``, ``.tsv``, ``.jsonl`` (one object a line) or ``.parquet``.
-        separator: of CSV and TSV; by default a comma or a tab.
+        path: ``.csv``, ``.tsv``, ``.jsonl`` (one object a line), ``.parquet``, or ``.npz``, whose arrays of one
+            dimension are the columns.
+        separator: of CSV and TSV; by default a comma or a tab, or where the header has none another usual one.
         quotes: whether ``"`` quotes a field of CSV and TSV.
-        encoding: of all but Parquet; a byte order mark is passed over.
+        encoding: of CSV, TSV and JSON lines; a byte order mark is passed over.
 
     Raises:
         UsageError: no such file, another suffix, or a file that is not what its suffix says; names the line.
@@ -72,8 +78,10 @@ def read_table(path: Path, separator: str | None = None, quotes: bool = True, en
     try:
         if suffix == ".parquet":
             columns = _parquet(path)
+        elif suffix == ".npz":
+            columns = _archive(path)
         elif suffix in (".csv", ".tsv"):
-            columns = _delimited(path, separator or ("," if suffix == ".csv" else "\t"), quotes, encoding)
+            columns = _delimited(path, separator or find_separator(path, encoding), quotes, encoding)
         else:
             columns = _json_lines(path, encoding)
     except OSError as error:
@@ -90,6 +98,11 @@ def read_table(path: Path, separator: str | None = None, quotes: bool = True, en
     return Table(path, columns, n)
 
 
+def without_mark(encoding: str) -> str:
+    """The encoding that passes over a byte order mark, where there is one."""
+    return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
+
+
 def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[str, list[Cell]]:
     """The fields of every record; a record with more or fewer fields than the header is an error."""
     import csv
@@ -97,7 +110,7 @@ def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[
     if len(separator) != 1 or separator in '"\r\n':
         raise UsageError(f"{path}: separator {separator!r}: expected one character such as ';'")
     limit = csv.field_size_limit(LONGEST_FIELD)
-    with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="") as file:
+    with path.open(encoding=without_mark(encoding), newline="") as file:
         try:
             if quotes:
                 reader = csv.reader(file, delimiter=separator, strict=True)
@@ -107,27 +120,58 @@ def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[
             twice = {name for name in header if header.count(name) > 1}
             if twice:
                 raise UsageError(f"{path}: column '{min(twice)}' stands twice in the header")
-            rows: list[list[str]] = []
-            for fields in reader:
-                if not fields:
-                    continue
-                if len(fields) != len(header):
-                    raise UsageError(
-                        f"{path}: row {len(rows) + 1} (line {reader.line_num}) has {len(fields)} fields, "
-                        f"the header {len(header)}"
-                    )
-                rows.append(fields)
+            columns: list[list[Cell]] = [[] for _ in header]
+            for rows in _chunks(reader, path, len(header)):
+                for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+                    column.extend(cell or None for cell in cells)
         except csv.Error as error:
-            raise UsageError(f"{path}: line {reader.line_num}: {error}") from None
+            more = '; where " is a plain character, say quotes = false' if quotes and '"' in str(error) else ""
+            raise UsageError(f"{path}: line {reader.line_num}: {error}{more}") from None
         finally:
             csv.field_size_limit(limit)
-    return {name: [row[place] or None for row in rows] for place, name in enumerate(header)}
+    return dict(zip(header, columns, strict=True))
+
+
+def find_separator(path: Path, encoding: str) -> str:
+    """The separator that is usual for the file's suffix, or where its first line has none another that it has.
+
+    Raises:
+        OSError, UnicodeDecodeError: the file cannot be read.
+    """
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    with path.open(encoding=without_mark(encoding), newline="") as file:
+        header = file.readline(LONGEST_FIELD)
+    others = sorted(SEPARATORS, key=lambda separator: -header.count(separator))
+    return usual if usual in header or others[0] not in header else others[0]
+
+
+def _chunks(reader: Any, path: Path, width: int) -> Iterator[list[list[str]]]:
+    """The records, some at a time; texts that stand in many cells are held once."""
+    shared: dict[str, str] = {}
+    rows: list[list[str]] = []
+    done = 0
+    for fields in reader:
+        if not fields:
+            continue
+        if len(fields) != width:
+            raise UsageError(
+                f"{path}: row {done + len(rows) + 1} (line {reader.line_num}) has {len(fields)} fields, "
+                f"the header {width}"
+            )
+        if len(shared) > CHUNK:
+            shared.clear()
+        rows.append([shared.setdefault(field, field) for field in fields])
+        if len(rows) == CHUNK:
+            yield rows
+            done, rows = done + len(rows), []
+    if rows:
+        yield rows
 
 
 def _json_lines(path: Path, encoding: str) -> dict[str, list[Cell]]:
     columns: dict[str, list[Cell]] = {}
     n = 0
-    with path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding) as file:
+    with path.open(encoding=without_mark(encoding)) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -158,6 +202,26 @@ def _parquet(path: Path) -> dict[str, list[Cell]]:
     return {
         str(name): [_cell(value, f"{path}: row {row + 1}, column '{name}'") for row, value in enumerate(frame[name])]
         for name in frame.columns
+    }
+
+
+def _archive(path: Path) -> dict[str, list[Cell]]:
+    """The arrays of one dimension that have the commonest length."""
+    import numpy as np
+
+    from mmbench.arrays import read_columns
+
+    arrays = {
+        name: np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+        for name, array in read_columns(path).items()
+    }
+    if not arrays:
+        raise UsageError(f"{path}: no array of texts or numbers has one dimension, so that it could be a column")
+    (length, _), *_ = Counter(map(len, arrays.values())).most_common(1)
+    return {
+        name: [_cell(value, f"{path}: row {row + 1}, array '{name}'") for row, value in enumerate(array.tolist())]
+        for name, array in arrays.items()
+        if len(array) == length
     }
 
 
@@ -201,6 +265,26 @@ def numbers(table: Table, column: str) -> list[float]:
         except ValueError:
             raise table.error(row, column, f"is '{cell[:40]}', expected a number") from None
     return values
+
+
+def separated(cell: str, separator: str) -> list[str]:
+    """The texts of a cell that holds several, stripped, none of them empty.
+
+    They stand between separators, or in a list as JSON or Python writes one: ``a;b``, ``["a", "b"]``, ``['a', 'b']``.
+    """
+    values = _list(cell) if cell.startswith("[") and cell.endswith("]") and len(cell) <= LONGEST_LIST else None
+    return [text for value in (values or cell.split(separator)) if (text := str(value).strip())]
+
+
+def _list(cell: str) -> list[str | int | float] | None:
+    for read in (json.loads, literal_eval):
+        try:
+            values = read(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(values, list) and all(isinstance(value, str | int | float) for value in values):
+            return values or [""]
+    return None
 
 
 def distinct(cells: Iterable[str]) -> list[str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmbench.arrays import npz_names, read_npy, read_npz, write_npz
+from mmbench.arrays import npz_names, read_npz, write_npz
 from mmbench.errors import UsageError
+from mmbench.matrices import ArrayFile
 
 EXPECTED = {"x": ("f", ("rows", 3)), "y": ("i", ("rows",))}
 GOOD = {"x": np.arange(12.0).reshape(4, 3), "y": np.arange(4), "other": np.array(["passed over"])}
@@ -73,7 +74,7 @@ def test_a_pickle_is_not_loaded(path: Path, monkeypatch: pytest.MonkeyPatch, tmp
         read_npz(path, EXPECTED)
     np.save(path.with_suffix(".npy"), np.array([Bomb()], dtype=object))
     with pytest.raises(UsageError, match="holds object"):
-        read_npy(path.with_suffix(".npy"))
+        ArrayFile(path.with_suffix(".npy"), tmp_path).open()
     assert not (tmp_path / "executed").exists()
 
 

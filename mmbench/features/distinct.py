@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.features.cache import cached_rows
+from mmbench.bulk import spread
+from mmbench.features.cache import stream_rows
 from mmbench.hashing import digest
 
 Rows = Iterator[tuple[int, NDArray[np.float32]]]
@@ -35,12 +36,12 @@ def encode_distinct(
         for row, vector in encode([text_of[content] for content in contents]):
             yield contents[row], vector
 
-    vectors = cached_rows(cache, key, list(text_of), encode_missing)
-    encoded = np.zeros((len(values), len(next(iter(vectors.values()), []))), dtype=np.float32)
+    rows_of: dict[str, list[int]] = {}
     for row, text in enumerate(values):
-        if text is not None and (content := digest([text])) in vectors:
-            encoded[row] = vectors[content]
-    return encoded
+        if text is not None:
+            rows_of.setdefault(text, []).append(row)
+    vectors = stream_rows(cache, key, list(text_of), encode_missing)
+    return spread(len(values), ((rows_of[text_of[content]], vector) for content, vector in vectors), cache)
 
 
 def full_batches(lengths: Sequence[int], batch_size: int) -> Iterator[tuple[list[int], int]]:

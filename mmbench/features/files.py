@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench.bulk import spread
 from mmbench.features import Encoded
-from mmbench.features.cache import cached_rows
+from mmbench.features.cache import stream_rows
 from mmbench.features.padding import pad
 from mmbench.hashing import digest
 
@@ -33,16 +35,17 @@ def encode_files(
         (n, d), or (n, T, d) with steps; (n, 1) where no file at all can be read.
     """
     bad: dict[int, str] = {}
-    content_of: dict[int, str] = {}
+    rows_of: dict[str, list[int]] = {}
     file_of: dict[str, Path] = {}
     for row, path in enumerate(values):
         if path is not None:
             try:
-                content_of[row] = digest([path.read_bytes()])
+                content = digest([path.read_bytes()])
             except OSError as error:
                 bad[row] = (error.strerror or type(error).__name__).lower()
                 continue
-            file_of.setdefault(content_of[row], path)
+            rows_of.setdefault(content, []).append(row)
+            file_of.setdefault(content, path)
     unreadable: dict[str, str] = {}
 
     def encode_missing(contents: list[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -57,13 +60,18 @@ def encode_files(
             except OSError as error:
                 unreadable[content] = (error.strerror or type(error).__name__).lower()
 
-    vectors = cached_rows(cache, key, list(file_of), encode_missing)
-    bad |= {row: unreadable[content] for row, content in content_of.items() if content not in vectors}
-    if next(iter(vectors.values()), np.empty(0)).ndim == 2:
-        padded, steps = pad([vectors.get(content_of.get(row, "")) for row in range(len(values))])
-        return Encoded(padded, bad, steps)
-    encoded = np.zeros((len(values), len(next(iter(vectors.values()), [0]))), dtype=np.float32)
-    for row, content in content_of.items():
-        if content in vectors:
-            encoded[row] = vectors[content]
-    return Encoded(encoded, bad)
+    vectors = stream_rows(cache, key, list(file_of), encode_missing)
+    first = next(vectors, None)
+    found = vectors if first is None else chain([first], vectors)
+    if first is not None and first[1].ndim == 2:
+        sequences: list[NDArray[np.float32] | None] = [None] * len(values)
+        for content, sequence in found:
+            for row in rows_of[content]:
+                sequences[row] = sequence
+        encoded, steps = pad(sequences)
+    else:
+        encoded = spread(len(values), ((rows_of[content], vector) for content, vector in found), cache)
+        encoded, steps = encoded if encoded.shape[1] else np.zeros((len(values), 1), dtype=np.float32), None
+    for content, reason in unreadable.items():
+        bad |= dict.fromkeys(rows_of[content], reason)
+    return Encoded(encoded, bad, steps)

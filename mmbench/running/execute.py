@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import random
 import time
 import traceback
@@ -154,10 +153,14 @@ def ready(place: Workplace, cell: Cell, report: Report) -> tuple[Model, Examples
     context = FitContext(prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress))
     seed_everything(derive_seed(cell.seed, "cell"))
     model = build_model(method, place.registry)
-    train, val = prepared.train.examples(), prepared.val.examples()
-    if plugin_digests(method, place.registry):  # a stranger's method may write into what it is given
-        train, val = copy.deepcopy((train, val))
-    return model, train, val, context
+    own = may_write(place, cell)
+    return model, prepared.train.examples(own), prepared.val.examples(own), context
+
+
+def may_write(place: Workplace, cell: Cell) -> bool:
+    """Whether a cell's model is a stranger's, which may write into what it is given."""
+    parts = place.methods[cell.method].parts
+    return any(place.registry.get(p.plugin, p.kind).origin != "shipped" for p in parts if p.kind == "model")
 
 
 def _train(
@@ -170,7 +173,7 @@ def _train(
         started = time.perf_counter()
         history = model.fit(train, val, context)
         fitted = time.perf_counter()
-        scores = [predict(model, part, prepared) for part in (prepared.val, prepared.test)]
+        scores = [predict(model, part, prepared, may_write(place, cell)) for part in (prepared.val, prepared.test)]
         predicted = time.perf_counter()
     result = {
         "deterministic": model.deterministic,
@@ -184,16 +187,16 @@ def _train(
     write_stress = None
     if scenarios:
         try:
-            stressed = [_predict_stressed(model, prepared, scenario) for scenario in scenarios]
+            stressed = [_predict_stressed(model, prepared, scenario, may_write(place, cell)) for scenario in scenarios]
             write_stress = partial(write_stressed, ids=prepared.test.ids, found=stressed)
         except Exception as error:  # the clean predictions are there and shall be kept
             result["stress_error"] = _described(error)
     return Outcome(result, joined, predictions_writer(prepared, joined), write_stress)
 
 
-def _predict_stressed(model: Model, prepared: Prepared, scenario: Scenario) -> Stressed:
+def _predict_stressed(model: Model, prepared: Prepared, scenario: Scenario, own: bool) -> Stressed:
     part, since = stress(prepared.test, scenario, deviations(prepared.train))
-    return Stressed(scenario, since, predict(model, part, prepared))
+    return Stressed(scenario, since, predict(model, part, prepared, own))
 
 
 def _metrics(
@@ -218,9 +221,11 @@ def _metrics(
     return found
 
 
-def predict(model: Model, part: Part, prepared: Prepared) -> dict[str, Scores]:
-    """Scores of one split, checked: a model that returns nonsense fails its cell."""
-    scores = model.predict(part.inputs())
+def predict(model: Model, part: Part, prepared: Prepared, own: bool) -> dict[str, Scores]:
+    """Scores of one split, checked: a model that returns nonsense fails its cell. ``own``: see
+    :func:`may_write`.
+    """
+    scores = model.predict(part.inputs(own))
     for concept in prepared.concepts:
         shape = (len(part.ids), len(concept.labels))
         given = scores.get(concept.name)

@@ -23,7 +23,7 @@ from mmbench.locate import cache_folder
 from mmbench.methods import Method, build_fusion, build_model, parse
 from mmbench.modules import Fusion
 from mmbench.plugins import Registry
-from mmbench.running.execute import Report, Scores, Workplace, plugin_digests, predict, ready
+from mmbench.running.execute import Report, Scores, Workplace, may_write, plugin_digests, predict, ready
 from mmbench.running.foreign import settings_of_run
 from mmbench.running.plan import Plan, Request, make_plan
 from mmbench.running.prepare import Part, Prepared, encode_stateless, prepare
@@ -143,7 +143,7 @@ def explain(plan: Plan, cell: Cell, samples: str, registry: Registry, report: Re
     with threadpool_limits(1):
         model, train, val, context = ready(place, cell, report)
         model.fit(train, val, context)
-        scores = [predict(model, part, prepared) for part in (prepared.val, prepared.test)]
+        scores = [predict(model, part, prepared, may_write(place, cell)) for part in (prepared.val, prepared.test)]
         _check_same(place, cell, prepared, scores)
         inside = model.look(prepared.test.inputs())
     if not inside:

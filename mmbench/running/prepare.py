@@ -11,18 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmbench import bulk
 from mmbench.contracts import SPLITS, Concept, Dataset, Examples, Inputs, Problem, Task
 from mmbench.errors import UsageError
 from mmbench.features import Encoded, encode, is_fitted
 from mmbench.hashing import digest
+from mmbench.locate import cache_folder
 
 
 @dataclass(frozen=True)
 class Part:
     """One split of a problem as NumPy arrays.
 
-    ``values`` float32 (n, d_m) or (n, T_m, d_m), ``present`` bool (n,) and, of sequences, ``steps`` bool (n, T_m) by
-    modality; ``targets`` by concept, as a :class:`mmbench.contracts.Dataset` has them.
+    ``values`` float32 (n, d_m) or (n, T_m, d_m), mapped from a file where they are large, ``present`` bool (n,) and, of
+    sequences, ``steps`` bool (n, T_m) by modality; ``targets`` by concept, as a :class:`mmbench.contracts.Dataset` has
+    them.
     """
 
     ids: NDArray[np.str_]
@@ -32,17 +35,21 @@ class Part:
     steps: dict[str, NDArray[np.bool_]]
     targets: dict[str, NDArray[Any]]
 
-    def inputs(self) -> Inputs:
-        """What a model may see of any split."""
-        return Inputs(
-            {m: torch.from_numpy(np.ascontiguousarray(v)) for m, v in self.values.items()},
-            {m: torch.from_numpy(p) for m, p in self.present.items()},
-            {m: torch.from_numpy(s) for m, s in self.steps.items()},
-        )
+    def inputs(self, own: bool = False) -> Inputs:
+        """What a model may see of any split; its ``own`` to write to, so that nobody else sees it."""
+        pages = bulk.Pages(cache_folder(), kept=own)
+        values = {m: pages.tensor(m, v) for m, v in self.values.items()}
+        present = {m: torch.from_numpy(p) for m, p in self.present.items()}
+        steps = {m: torch.from_numpy(s) for m, s in self.steps.items()}
+        if own:
+            values = {m: v if m in pages.maps else v.clone() for m, v in values.items()}
+            present, steps = ({m: t.clone() for m, t in part.items()} for part in (present, steps))
+        return Inputs(values, present, steps, pages=pages if pages.maps else None)
 
-    def examples(self) -> Examples:
+    def examples(self, own: bool = False) -> Examples:
         """What a model may see of train and val."""
-        return Examples(self.inputs(), {c: torch.from_numpy(t) for c, t in self.targets.items()})
+        targets = {c: torch.from_numpy(t.copy() if own else t) for c, t in self.targets.items()}
+        return Examples(self.inputs(own), targets)
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ class Prepared:
 def present_rows(values: Sequence[Any] | NDArray[Any]) -> NDArray[np.bool_]:
     """Which inputs of a modality are there: not None, and not a row, or a sequence, of NaN."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-        missing: NDArray[np.bool_] = np.isnan(values).all(axis=tuple(range(1, values.ndim)))
-        return ~missing
+        axes = tuple(range(1, values.ndim))
+        return np.concatenate([~np.isnan(block).all(axis=axes) for _, block in bulk.blocks(values)])
     return np.array([value is not None for value in values], dtype=np.bool_)
 
 
@@ -152,7 +159,7 @@ def prepare(
         return Part(
             dataset.ids[chosen],
             dataset.groups[chosen],
-            {name: encoded.values[chosen] for name, encoded in features.items()},
+            {name: bulk.take(encoded.values, chosen, cache) for name, encoded in features.items()},
             {name: present[name][chosen] for name in features},
             {name: encoded.steps[chosen] for name, encoded in features.items() if encoded.steps is not None},
             {concept.name: dataset.targets[concept.name][chosen] for concept in used},
