@@ -295,7 +295,8 @@ class Objective:
     """One loss term: an exclusive concept or a score (``label`` None), or one label of a concept.
 
     ``index`` is the label's column. ``n_labelled`` and ``n_positive`` count training rows; for an exclusive concept
-    the positives are the rows that are not background, for a score all that are labelled.
+    the positives are the rows that are not background, for a score all that are labelled. With a ``modality`` it is the
+    same loss of a prediction from that modality alone.
     """
 
     concept: str
@@ -303,11 +304,13 @@ class Objective:
     index: int | None
     n_labelled: int
     n_positive: int
+    modality: str = ""
 
     @property
     def name(self) -> str:
-        """``concept`` or ``concept/label``."""
-        return self.concept if self.label is None else f"{self.concept}/{self.label}"
+        """``concept`` or ``concept/label``, of one modality ``concept@modality``."""
+        name = self.concept if self.label is None else f"{self.concept}/{self.label}"
+        return f"{name}@{self.modality}" if self.modality else name
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Method selectors: ``igfn:delta=0.1/0.5+dmtl:beta=1``, ``only:text``, comma lists, globs over the product, ``all``,
-and ``ablation:hybrid``, a method and the same without each part that its plug-ins declare in ``ABLATIONS``.
+``concat+unimodal+dmtl``, with the losses of each modality alone as further objectives, and ``ablation:hybrid``, a
+method and the same without each part that its plug-ins declare in ``ABLATIONS``.
 
 A selector is parsed here and nowhere else; what comes out is a :class:`Method` with a canonical name (defaults
 dropped, parameters in the order of the plug-in's signature), so that one method has one name and one folder.
@@ -11,7 +12,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -24,6 +25,7 @@ from mmbench.modules import Fusion, Strategy
 from mmbench.plugins import METHOD_KINDS, Kind, Registry
 
 ABLATION = "ablation:"
+UNIMODAL = "unimodal"  # between a fusion and a strategy
 BARE = ("modality", "rule")  # parameters that are given, and shown, without their name
 
 
@@ -39,14 +41,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Method:
-    """A fusion with a strategy, or a model; ``name`` is canonical."""
+    """A fusion with a strategy, or a model; ``name`` is canonical.
+
+    With ``unimodal`` the losses of each modality alone are objectives of the strategy as well.
+    """
 
     parts: tuple[Part, ...]
+    unimodal: bool = False
 
     @property
     def name(self) -> str:
         """The canonical selector."""
-        return "+".join(part.text for part in self.parts)
+        first, *others = (part.text for part in self.parts)
+        return "+".join([first, *([UNIMODAL] if self.unimodal else []), *others])
 
     @property
     def is_model(self) -> bool:
@@ -128,20 +135,24 @@ def _parse_part(text: str, registry: Registry, modalities: Sequence[str]) -> lis
 def parse(text: str, registry: Registry, modalities: Sequence[str]) -> list[Method]:
     """The methods that one selector (no comma, no glob) means.
 
-    A fusion alone means that fusion with ``equal``.
+    A fusion alone means that fusion with ``equal``; so does ``concat+unimodal``.
 
     Raises:
         UsageError: an unknown name or parameter, a value out of range, two fusions, a strategy without a fusion.
     """
-    sides = [_parse_part(side.strip(), registry, modalities) for side in text.split("+")]
+    words = [side.strip() for side in text.split("+")]
+    unimodal = words[1:2] == [UNIMODAL]
+    sides = [_parse_part(side, registry, modalities) for side in (words[:1] + words[2:] if unimodal else words)]
     kinds = [side[0].kind for side in sides]
+    if unimodal and kinds[0] != "fusion":
+        raise UsageError(f"'{text}': +{UNIMODAL} stands behind a fusion (concat+{UNIMODAL}+dmtl)")
     if kinds == ["fusion"]:
         sides.append(_parse_part("equal", registry, modalities))
     elif kinds not in (["model"], ["fusion", "strategy"]):
         raise UsageError(
             f"'{text}' is a {' and a '.join(kinds)}: expected fusion+strategy (concat+equal) or one model (only:text)"
         )
-    return [Method(parts) for parts in itertools.product(*sides)]
+    return [Method(parts, unimodal) for parts in itertools.product(*sides)]
 
 
 def ablate(full: Method, registry: Registry, modalities: Sequence[str]) -> dict[str, Method]:
@@ -160,7 +171,9 @@ def ablate(full: Method, registry: Registry, modalities: Sequence[str]) -> dict[
             kept = [f"{name}={_show(value)}" for name, value in part.parameters if name not in switched]
             (off,) = _parse_part(":".join([part.plugin, *kept, switch]), registry, modalities)
             if off != part:
-                variants[words] = Method((*full.parts[:place], off, *full.parts[place + 1 :]))
+                variants[words] = replace(full, parts=(*full.parts[:place], off, *full.parts[place + 1 :]))
+    if full.unimodal:
+        variants["unimodal objectives"] = replace(full, unimodal=False)
     if not variants:
         raise UsageError(
             f"{ABLATION}{full.name}: nothing can be switched off; `mmbench info NAME` says which parts a method has"
@@ -184,6 +197,27 @@ def ablations(text: str, registry: Registry, modalities: Sequence[str]) -> dict[
             for full in parse(item.removeprefix(ABLATION), registry, modalities):
                 variants = ablate(full, registry, modalities)
                 found[full.name] = {variant.name: words for words, variant in variants.items()}
+    return found
+
+
+def sweeps(text: str, registry: Registry, modalities: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """What ``--method`` sweeps: by selector and method's name the values of its swept parameters (``igfn:delta``)."""
+    found = {}
+    for item in (part.strip() for part in text.split(",")):
+        sides = [side.strip().split(":") for side in item.split("+")]
+        swept = [(side[0], s.partition("=")[0]) for side in sides for s in side[1:] if "=" in s and "/" in s]
+        if not swept or item.startswith(ABLATION):
+            continue
+        by_method = {}
+        for method in parse(item, registry, modalities):
+            values = {}
+            for plugin, name in swept:
+                part = next(part for part in method.parts if part.plugin == plugin)
+                default = parameters_of(registry.load(plugin, part.kind))[name][1]
+                values[f"{plugin}:{name}"] = dict(part.parameters).get(name, default)
+            by_method[method.name] = values
+        if len(by_method) > 1:
+            found[item] = by_method
     return found
 
 
@@ -237,12 +271,16 @@ def select(
 
 def _check_modalities(method: Method, registry: Registry, modalities: int) -> None:
     if not method.is_model:
-        least = build_fusion(method, registry, max(modalities, 2), 8).min_modalities
+        fusion = build_fusion(method, registry, max(modalities, 2), 8)
+        least = max(fusion.min_modalities, 2 if method.unimodal else 1)
         if modalities < least:
             raise UsageError(
                 f"{method.name} fuses at least {least} modalities and was given {modalities}: "
                 f"add one with --modalities, or name a method that takes one (concat+equal)"
             )
+        if method.unimodal and fusion.branches > 1:
+            name = method.parts[0].plugin
+            raise UsageError(f"{method.name}: {name} trains a branch a modality already, leave out +{UNIMODAL}")
 
 
 def _build(part: Part, registry: Registry, *positional: object) -> Any:
@@ -275,4 +313,5 @@ def build_model(method: Method, registry: Registry) -> Model:
     return NetworkModel(
         lambda modalities, width: build_fusion(method, registry, modalities, width),
         lambda objectives: build_strategy(method, registry, objectives),
+        unimodal=method.unimodal,
     )

@@ -12,6 +12,7 @@ with their annotations and defaults, are the parameters of the selector (``igfn:
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -108,6 +109,10 @@ class Strategy(nn.Module):
     def loss_weights(self) -> Tensor | None:
         """The current weights, (T,), for the history; None where they are all one."""
         return None
+
+    def candidates(self, seed: int) -> Sequence[Strategy]:
+        """What is trained, each in a training of its own; the one with the lowest validation objective is kept."""
+        return (self,)
 
     def heads(self, width: int, concepts: tuple[Concept, ...]) -> nn.Module:
         """A module (B, width) -> list of {concept: logits (B, K_c)}: the prediction first, then deep supervision."""

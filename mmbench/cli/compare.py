@@ -53,8 +53,10 @@ def compare(
             raise UsageError(f"--format {format_} holds records, and --resplit has none: ask for a table")
         tables = resplit_tables(folders, question)
     else:
+        from mmbench.reporting.gains import gain_study
+
         collection = make_records(folders, question, allow_mixed)
-        tables = comparison_tables(collection)
+        tables = [*comparison_tables(collection), *gain_study(collection).tables]
         if format_ in RECORDS:
             emit(records_as(collection.records, format_), output)
             return

@@ -15,8 +15,14 @@ def info(
 ) -> None:
     """Show a task's protocols, options, licence and citation, or a method's equation and parameters."""
     from mmbench.errors import unknown
+    from mmbench.methods import UNIMODAL
     from mmbench.plugins import METHOD_KINDS, Registry
 
+    if name == UNIMODAL:
+        from mmbench.training import unimodal
+
+        typer.echo(unimodal.__doc__)
+        return
     registry = Registry(plugin or [])
     found = [p for p in registry.list("task", *METHOD_KINDS) if p.name == name]
     if not found:

@@ -42,7 +42,7 @@ def report(
     wanted = [name.strip() for name in (metrics or ",".join(TABLE_METRICS)).split(",") if name.strip()]
     check_metrics(wanted)
     collection = make_records(folder)
-    studies = read_studies(folder)
+    studies = read_studies(folder, collection)
     if figures is not None:
         _write_figures(folder, collection, studies, figures)
     if format_ == "html":

@@ -296,14 +296,18 @@ def _show(plan: Plan, registry: Registry, settings: Settings) -> Collection:
     """Print a run's tables and what to type next; what was printed."""
     from mmbench.cli.progress import say
     from mmbench.reporting.ablation import ablation_study
+    from mmbench.reporting.gains import gain_study
     from mmbench.reporting.records import Question, make_records
     from mmbench.reporting.stressed import stress_study
+    from mmbench.reporting.sweep import sweep_study
     from mmbench.reporting.tables import TABLE_METRICS, make_tables
     from mmbench.reporting.terminal import print_tables
 
     collection = make_records(plan.folder, Question(methods=tuple(plan.methods)))
     print_tables(make_tables(collection, TABLE_METRICS))
+    print_tables(gain_study(collection).tables)
     print_tables(ablation_study(plan.folder, plan.ablations).tables)
+    print_tables(sweep_study(plan.folder, plan.sweeps).tables)
     if plan.stress:
         print_tables(stress_study(plan.folder, tuple(plan.methods)).tables)
     name = _named(plan, settings)

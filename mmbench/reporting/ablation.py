@@ -43,7 +43,7 @@ def ablation_study(folder: RunFolder, wanted: Names[str] | None = None) -> Study
         if full not in done or not done & set(parts) or (wanted is not None and full not in wanted):
             continue
         collection = make_records(folder, Question(methods=(full, *parts), reference=full))
-        inert = _inert(folder, full, parts)
+        inert = same_predictions(folder, full, parts)
         here = [r for r in collection.records if r["method"] in (full, *parts) and r["label"] == ""]
         records += [{"study": "ablation", "part": parts.get(r["method"], ""), **r} for r in here]
         for problem, concept in dict.fromkeys((r["problem"], r["concept"]) for r in here):
@@ -56,14 +56,14 @@ def ablation_study(folder: RunFolder, wanted: Names[str] | None = None) -> Study
     return Study(tuple(tables), tuple(records), tuple(plots))
 
 
-def _inert(folder: RunFolder, full: str, parts: dict[str, str]) -> set[tuple[str, str, str]]:
-    """(problem, concept, variant) of the variants whose scores are the full model's at every seed."""
+def same_predictions(folder: RunFolder, full: str, others: Names[str]) -> set[tuple[str, str, str]]:
+    """(problem, concept, method) of the other methods whose scores are those of ``full`` at every seed."""
     found = set()
-    for (problem, concept), rows in read_rows(folder, (full, *parts)).items():
+    for (problem, concept), rows in read_rows(folder, (full, *others)).items():
         by_name = {row.method: row for row in rows}
         if full in by_name:
             mine = by_name[full].cells
-            for name in parts.keys() & by_name.keys():
+            for name in set(others) & by_name.keys():
                 theirs = by_name[name].cells
                 if len(mine) == len(theirs) and all(
                     np.array_equal(a.scores, b.scores) for (a, _), (b, _) in zip(mine, theirs, strict=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmbench.contracts import Concept
 from mmbench.errors import NotComparableError
-from mmbench.evaluation.bootstrap import FEWEST_CROSSED_SEEDS, interval
+from mmbench.evaluation.bootstrap import FEWEST_CROSSED_SEEDS, interval, p_value
 from mmbench.evaluation.metrics import LABEL_METRICS, METRICS, metrics_of, per_label, primary_metric
 from mmbench.evaluation.significance import Test
 from mmbench.evaluation.ties import letters
@@ -19,6 +19,7 @@ from mmbench.reporting.spreads import Row, Spread, make_spreads, roughness
 from mmbench.running.store import CEILING
 
 Record = dict[str, Any]
+BASELINES = ("single", "tuned")  # strategies that a strategy's gain is taken over
 RANKED = ("average_precision", "roc_auc")  # of a label; they need scores
 
 
@@ -44,6 +45,7 @@ class Compared:
         ties: by method letters; two ranked methods share one where their interval on the primary metric holds zero.
         family: the comparisons on the primary metric, which Holm adjusts together.
         rough: a line on labels that are too rare for these intervals, or ''.
+        gains: what strategies gain on the primary metric over the same fusion's baselines, see :func:`_gains`.
     """
 
     records: list[Record]
@@ -52,6 +54,7 @@ class Compared:
     ties: dict[str, str]
     family: list[Comparison]
     rough: str
+    gains: list[Record]
 
 
 def primary_of(info: dict[str, Any], concept: str) -> str:
@@ -138,7 +141,42 @@ def concept_records(
     rivals = _rivals([row for row in alike if row.method in spreads])
     ranked = tuple(row.method for row in rivals)
     rough = roughness(alike[0].cells[0][0], info["task"]["group"])
-    return Compared(records, ranked, _winners(rivals, spreads), _ties(rivals, spreads, primary), family, rough)
+    gains = _gains(problem, concept.name, [row for row in alike if row.method in spreads], spreads, primary)
+    return Compared(records, ranked, _winners(rivals, spreads), _ties(rivals, spreads, primary), family, rough, gains)
+
+
+def _gains(problem: str, concept: str, rows: list[Row], spreads: dict[str, Spread], primary: str) -> list[Record]:
+    """What a strategy gains over the same fusion with one network an objective, and with a tuned plain sum.
+
+    One record a method and baseline that share their seeds: the paired difference with its 95 % interval and p.
+    """
+    found = []
+    baselines = {kind: [row for row in rows if _sides(row.method)[1] == kind] for kind in BASELINES}
+    for row in rows:
+        fusion, strategy = _sides(row.method)
+        for kind, others in baselines.items():
+            other = next((o for o in others if _sides(o.method)[0] == fusion and o.seeds == row.seeds), None)
+            if other is None or not strategy or strategy in BASELINES:
+                continue
+            difference = spreads[row.method].replicates(primary, spreads[other.method])
+            bounds = interval(difference)
+            mine, theirs = (_summary([value[primary].value for value in r.values])["mean"] for r in (row, other))
+            if bounds is None or mine is None or theirs is None:
+                continue
+            found.append(
+                {
+                    "problem": problem, "concept": concept, "method": row.method, "baseline": other.method,
+                    "over": kind, "metric": primary, "delta": mine - theirs, "delta_low": bounds[0],
+                    "delta_high": bounds[1], "p_raw": p_value(difference), "p_holm": None, "n_seeds": len(row.seeds),
+                }
+            )  # fmt: skip
+    return found
+
+
+def _sides(method: str) -> tuple[str, str]:
+    """The fusion with its parameters and the name of the strategy, "" for a model: of ``concat:a=1+tuned:trials=4``."""
+    fusion, *others = method.split("+")
+    return fusion, others[-1].split(":")[0] if others else ""
 
 
 def _why_unpaired(row: Row, reference: Row, alike: list[Row], spread: Spread | None) -> str:

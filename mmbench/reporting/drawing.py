@@ -265,3 +265,22 @@ def heat(axes: Axes, labels: Sequence[str], counts: Array, totals: Array) -> Non
     axes.grid(visible=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
+
+
+def sweep(axes: Axes, texts: Sequence[str], records: Sequence[Record], parameter: str) -> None:
+    """Validation and test by value of a parameter, evenly spaced; a band where the value was chosen."""
+    where = np.arange(len(records))
+    (place,) = (n for n, record in enumerate(records) if record["chosen"])
+    axes.axvspan(place - 0.25, place + 0.25, color=FAINT, linewidth=0)
+    for n, record in enumerate(records):
+        if record["ci_low"] is not None:
+            axes.plot([n, n], [record["ci_low"], record["ci_high"]], color=COLOURS[0], linewidth=1.1)
+    test = [np.nan if record["mean"] is None else record["mean"] for record in records]
+    val = [record["validation"] for record in records]
+    lines = axes.plot(where, val, "s--", color=COLOURS[1], linewidth=1.1, markersize=4, markerfacecolor="white")
+    lines += axes.plot(where, test, "o-", color=COLOURS[0], linewidth=1.3, markersize=4)
+    axes.set_xticks(where, [shorten(text) for text in texts])
+    axes.set_xlim(-0.5, len(records) - 0.5)
+    axes.set_xlabel(parameter)
+    axes.set_ylabel(records[0]["metric"])
+    legend(axes, lines, ["validation", "test [95 %]"], 2)

@@ -38,7 +38,9 @@ def spreads(axes: Axes, places: Sequence[str], seeds: Sequence[tuple[int, Array,
     axes.set_xlabel("share" if shares else "value")
 
 
-def over_steps(axes: Axes, names: Sequence[str], mean: Array, low: Array | None, high: Array | None) -> None:
+def over_steps(
+    axes: Axes, names: Sequence[str], mean: Array, low: Array | None, high: Array | None, quantity: str
+) -> None:
     """Values by step, (lines, T): a line each, with a band from ``low`` to ``high`` where these are given."""
     steps = np.arange(1, mean.shape[1] + 1)
     lines = []
@@ -55,7 +57,7 @@ def over_steps(axes: Axes, names: Sequence[str], mean: Array, low: Array | None,
     axes.ticklabel_format(axis="y", useOffset=False)
     _whole(axes)
     axes.set_xlabel("step")
-    axes.set_ylabel("value")
+    axes.set_ylabel(quantity)
     if len(mean) > 1:
         legend(axes, lines, [shorten(name) for name in names], 2)
 
@@ -69,10 +71,9 @@ def _whole(axes: Axes) -> None:
 def loss_weights(axes: Axes, names: Sequence[str], weights: Array) -> None:
     """Weights (epochs, objectives): lines, or where there are many a grid whose shade is the share of the largest."""
     if len(names) <= IN_LINES:
-        over_steps(axes, names, weights.T, None, None)
+        over_steps(axes, names, weights.T, None, None, "weight")
         axes.axhline(weights.mean(), color=MUTED, linewidth=0.7, linestyle=":")
         axes.set_ylim(bottom=0)
-        axes.set_ylabel("weight")
     else:
         shades(axes, names, [], weights.T / weights.max())
         _whole(axes)
@@ -155,4 +156,5 @@ def relative(weights: Array) -> Array:
     known = weights[~np.isnan(weights)]
     if len(known) == 0 or known.max() - known.min() < 1e-9:
         return np.ones_like(weights)
-    return np.nan_to_num((weights - known.min()) / (known.max() - known.min()))
+    shares: Array = np.nan_to_num((weights - known.min()) / (known.max() - known.min()))
+    return shares

@@ -227,14 +227,15 @@ def _hard(test: Predictions, wrong: list[Array]) -> Hard:
 def _losses(done: list[tuple[Cell, dict[str, Any]]]) -> tuple[Loss, ...]:
     """The losses of every seed's networks; a model that keeps no history has none.
 
-    The training loss is the sum over objectives of their mean losses, as the validation objective is; an epoch in which
-    an objective had no label has no such sum.
+    The training loss is the sum over objectives of their mean losses, as the validation objective is, without those of
+    one modality alone; an epoch in which an objective had no label has no such sum.
     """
     found = []
     for cell, result in done:
         history = result.get("history") or {}
         for network in history.get("networks", {"": history}).values():
             if network.get("val"):
-                train = tuple(sum(row) if None not in row else float("nan") for row in network.get("train", []))
+                rows = [row[: network.get("joint", len(row))] for row in network.get("train", [])]
+                train = tuple(sum(row) if None not in row else float("nan") for row in rows)
                 found.append(Loss(cell.seed, train, tuple(network["val"]), network.get("best_epoch", 0)))
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 
 from mmbench.reporting import drawing_inside as drawing
 from mmbench.reporting.curves import Array
-from mmbench.reporting.drawing import COLOURS
+from mmbench.reporting.drawing import COLOURS, shorten
 from mmbench.reporting.figures import LINE, Plot, name_margin, stamped
 from mmbench.reporting.study import NO_STUDY, Study
 from mmbench.reporting.tables import Entry, Table
@@ -102,6 +103,11 @@ def average_table(problem: str, method: str, name: str, seeds: Seeds) -> Table:
     return Table(f"{name} · {method} · {problem}", columns, tuple(rows), notes, f"inside {name} {method} {problem}")
 
 
+def file_name(words: str) -> str:
+    """Words as part of a file's name."""
+    return re.sub(r"[^\w.]+", "-", words.replace("→", "to")).strip("-")
+
+
 def _number(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.3f}"
 
@@ -117,7 +123,7 @@ def average_plot(problem: str, method: str, name: str, seeds: Seeds) -> Plot:
     first = seeds[0][1]
     places = [str(place) for place in first["places"]] or [name]
     mean, quantiles = _arrays(first)
-    kind = f"inside-{name.replace(' ', '-')}"
+    kind = file_name(f"inside {name}")
     if not first["steps"]:
         shown = [(seed, *_arrays(kept)) for seed, kept in seeds[:MOST_LINES]]
         numbers = ", ".join(str(seed) for seed, *_ in shown)
@@ -146,5 +152,5 @@ def average_plot(problem: str, method: str, name: str, seeds: Seeds) -> Plot:
         bottom = 0.45 if one else 0.5 + LINE * -(-len(places) // 2)
         height, left = 1.9 + bottom, 0.6
         low, high = (quantiles[1], quantiles[3]) if one else (None, None)
-        draw = partial(drawing.over_steps, names=places, mean=mean, low=low, high=high)
+        draw = partial(drawing.over_steps, names=places, mean=mean, low=low, high=high, quantity=shorten(name))
     return Plot(kind, problem, "", method, caption, alt, height, left, bottom, draw)

@@ -34,4 +34,4 @@ def render_page(name: str, **context: Any) -> str:
 
 
 def _read(name: str) -> str:
-    return (files(mmbench.reporting) / "page" / name).read_text(encoding="utf-8")
+    return (files("mmbench.reporting") / "page" / name).read_text(encoding="utf-8")

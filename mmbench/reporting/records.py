@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from mmbench import evaluation
 from mmbench.contracts import Concept
 from mmbench.errors import UsageError, unknown
+from mmbench.evaluation.bootstrap import holm
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import METRICS, MetricValue, compute
 from mmbench.evaluation.predictions import Predictions, read_predictions
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
-from mmbench.reporting.comparison import Comparison, Record, concept_records, primary_of
+from mmbench.reporting.comparison import BASELINES, Comparison, Record, concept_records, primary_of
 from mmbench.reporting.merging import Gathered, Stored, gather
 from mmbench.reporting.spreads import Row
 from mmbench.reporting.verdicts import MARGIN, judge
@@ -43,7 +44,7 @@ class Collection:
     the best method and of all that its paired interval does not separate from it; ``rough`` says by "problem concept"
     which labels are too rare for the intervals; ``reference`` is the method that
     differences are taken to, or None; ``remarks`` are lines on rows that come from other code and on cells that have
-    no result.
+    no result; ``gains`` are those of strategies over their fusion's baselines, Holm-adjusted by baseline.
     """
 
     info: dict[str, Any]
@@ -54,6 +55,7 @@ class Collection:
     best: frozenset[tuple[str, str, str, str]]
     rough: dict[str, str]
     remarks: tuple[str, ...]
+    gains: list[Record] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
         raise unknown("reference", reference, order)
     records: list[Record] = []
     family: list[Comparison] = []
+    gains: list[Record] = []
     ranked: dict[str, list[str]] = {}
     ties: dict[str, dict[str, str]] = {}
     rough: dict[str, str] = {}
@@ -158,15 +161,21 @@ def _collect(gathered: Gathered, question: Question) -> Collection:
             compared = concept_records(info, problem, concept, rows, reference, gathered.mixed)
             records += compared.records
             family += compared.family
+            gains += compared.gains
             ranked[f"{problem} {concept.name}"] = list(compared.ranked)
             ties[f"{problem} {concept.name}"] = compared.ties
             if compared.rough:
                 rough[f"{problem} {concept.name}"] = compared.rough
             best |= {(problem, concept.name, metric, method) for metric, method in compared.best}
     judge(family, info, reference, question.margin)
+    for kind in BASELINES:
+        here = [gain for gain in gains if gain["over"] == kind]
+        for gain, adjusted in zip(here, holm([gain["p_raw"] for gain in here]), strict=True):
+            gain["p_holm"] = adjusted
     return Collection(
-        info, records, reference, ranked, ties, frozenset(best), rough, (*remarks, *_provenance_notes(done), *failures)
-    )
+        info, records, reference, ranked, ties, frozenset(best), rough,
+        (*remarks, *_provenance_notes(done), *failures), gains,
+    )  # fmt: skip
 
 
 def _done(gathered: Gathered, methods: Sequence[str] | None) -> tuple[Done, list[str]]:

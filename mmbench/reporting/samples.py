@@ -26,7 +26,9 @@ from mmbench.features.image import open_image
 from mmbench.features.steps import Patches, keeps_steps, patches, tokens
 from mmbench.reporting import drawing_inside as drawing
 from mmbench.reporting.curves import Array
+from mmbench.reporting.drawing import shorten
 from mmbench.reporting.figures import LINE, Plot, name_margin
+from mmbench.reporting.inside import file_name
 from mmbench.reporting.tables import Entry, Table
 from mmbench.running.inside import Explained
 
@@ -126,7 +128,7 @@ def _unfold(explained: Explained, row: int, place: int, modality: str) -> list[s
     selector, kind = explained.encoders[modality]
     if modality not in explained.test.steps or kind not in ("text", "image"):
         return None
-    chosen = parse(selector, kind)  # type: ignore[arg-type]
+    chosen = parse(selector, kind)
     count = int(explained.test.steps[modality][row].sum())
     value = explained.dataset.inputs[modality][place]
     if not keeps_steps(chosen) or value is None or count == 0:
@@ -189,7 +191,7 @@ def sample_plots(explained: Explained, samples: Sequence[Sample]) -> list[Plot]:
         left = name_margin([s.id for s in samples])
         caption = f"{name} of {method} on chosen samples: {array.says}."
         plots.append(
-            Plot(f"samples-{name.replace(' ', '-')}", problem, "", method, caption, "", 0.75 + 0.2 * len(samples), left,
+            Plot(file_name(f"samples {name}"), problem, "", method, caption, "", 0.75 + 0.2 * len(samples), left,
                  0.6, partial(drawing.shades, rows=[s.id for s in samples], columns=array.places, values=values,
                               texts=True))
         )  # fmt: skip
@@ -198,7 +200,7 @@ def sample_plots(explained: Explained, samples: Sequence[Sample]) -> list[Plot]:
 
 def strip_plot(explained: Explained, sample: Sample, strip: Strip) -> Plot:
     """One strip as a figure."""
-    kind = f"{strip.name.replace(' ', '-')}"
+    kind = file_name(strip.name)
     caption = f"{strip.name} of {explained.cell.method} on sample {sample.id}: {strip.says}."
     alt = strongest(strip)
     if strip.tokens:
@@ -218,7 +220,9 @@ def strip_plot(explained: Explained, sample: Sample, strip: Strip) -> Plot:
     else:
         bottom = 0.45 if len(strip.lines) == 1 else 0.5 + LINE * -(-len(strip.lines) // 2)
         height, left = 1.7 + bottom, 0.6
-        draw = partial(drawing.over_steps, names=strip.lines, mean=strip.weights, low=None, high=None)
+        draw = partial(
+            drawing.over_steps, names=strip.lines, mean=strip.weights, low=None, high=None, quantity=shorten(strip.name)
+        )
     return Plot(
         kind, explained.cell.problem, sample.id, explained.cell.method, caption, alt, height, left, bottom, draw
     )

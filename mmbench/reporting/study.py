@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmbench.reporting.figures import Plot
+from mmbench.reporting.records import Collection
 from mmbench.reporting.tables import Table
 from mmbench.running.store import RunFolder
 
@@ -23,13 +24,16 @@ class Study:
 NO_STUDY = Study()
 
 
-def read_studies(folder: RunFolder) -> Study:
-    """All studies that a run's cells and its siblings on disk make up."""
+def read_studies(folder: RunFolder, collection: Collection) -> Study:
+    """All studies that a run's cells and its siblings on disk make up; ``collection`` is of all its methods."""
     from mmbench.reporting.ablation import ablation_study
+    from mmbench.reporting.gains import gain_study
     from mmbench.reporting.learning import learning_study
     from mmbench.reporting.stressed import stress_study
+    from mmbench.reporting.sweep import sweep_study
 
-    parts = [ablation_study(folder), stress_study(folder), learning_study(folder)]
+    stored = [study(folder) for study in (ablation_study, sweep_study, stress_study, learning_study)]
+    parts = [gain_study(collection), *stored]
     return Study(
         *(tuple(item for part in parts for item in getattr(part, name)) for name in Study.__dataclass_fields__)
     )

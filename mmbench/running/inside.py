@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mmbench.contracts import Concept, Dataset, Inside, Model
+from mmbench.contracts import Concept, Dataset, InputKind, Inside, Model
 from mmbench.errors import NotComparableError, UsageError, unknown
 from mmbench.evaluation.predictions import read_scores
 from mmbench.locate import cache_folder
@@ -57,7 +56,7 @@ class Explained:
     test: Part
     scores: dict[str, Scores]
     inside: dict[str, Inside]
-    encoders: dict[str, tuple[str, str]]
+    encoders: dict[str, tuple[str, InputKind]]
     predicted_rows: int
     chosen: list[int]
 
@@ -227,8 +226,8 @@ def summarise(explained: Explained) -> dict[str, Any]:
     return {"predicted_rows": explained.predicted_rows, "quantiles": list(QUANTILES), "arrays": arrays}
 
 
-def _plain(values: NDArray[np.float64]) -> Any:
-    """Nested lists of floats with five significant digits, None where not a number."""
-    if values.ndim == 0:
+def _plain(values: Any) -> Any:
+    """An array as nested lists of floats with five significant digits, None where not a number."""
+    if np.ndim(values) == 0:
         return None if np.isnan(values) else float(f"{values:.5g}")
     return [_plain(value) for value in values]

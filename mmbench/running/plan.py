@@ -18,7 +18,7 @@ from mmbench.features import check, fingerprint
 from mmbench.fractions import FULL, parse_fractions, reduce_train
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder, find_data
-from mmbench.methods import Method, ablations, select
+from mmbench.methods import Method, ablations, select, sweeps
 from mmbench.plugins import Registry
 from mmbench.running.execute import plugin_digests
 from mmbench.running.prepare import split_digest, usable_split
@@ -45,8 +45,8 @@ class Plan:
 
     ``features`` are the fingerprints of the encoders by modality, ``cells`` all cells asked for, ``todo`` those
     that have to be run (also finished ones that lack predictions under ``stress``, its levels by axis); ``ablations``
-    say by full method which variant is without which part; ``lines`` are what the user should know of the planning
-    (methods left out, cells run again).
+    say by full method which variant is without which part, ``sweeps`` by selector which values each method has;
+    ``lines`` are what the user should know of the planning (methods left out, cells run again).
     """
 
     name: str
@@ -58,6 +58,7 @@ class Plan:
     folder: RunFolder
     methods: dict[str, Method]
     ablations: dict[str, dict[str, str]]
+    sweeps: dict[str, dict[str, dict[str, Any]]]
     stress: dict[str, tuple[float, ...]]
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
@@ -218,8 +219,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         overrides += (f"concepts={','.join(concepts)}",)
     return Plan(
         request.task, task, protocol, dataset, config, features, folder, by_name,
-        ablations(asked, registry, modalities), stress, seeds, cells, todo, (*overrides, *joined, *registry.overrides),
-        (*skipped, *changed), request.force,
+        ablations(asked, registry, modalities), sweeps(asked, registry, modalities), stress, seeds, cells, todo,
+        (*overrides, *joined, *registry.overrides), (*skipped, *changed), request.force,
     )  # fmt: skip
 
 
@@ -332,5 +333,6 @@ def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
         "problems": describe_problems(plan, bad),
         "unreadable_inputs": len(bad),
         "ablations": plan.ablations,
+        "sweeps": plan.sweeps,
         "stress": {axis: list(levels) for axis, levels in plan.stress.items()},
     }

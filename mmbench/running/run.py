@@ -19,6 +19,8 @@ from mmbench.running.provenance import provenance
 from mmbench.running.store import CEILING, Cell
 from mmbench.running.stress import check_stress, join_levels, list_scenarios
 
+STUDIES = ("ablations", "sweeps")  # what a request says of its methods, in a plan and in ``run.json``
+
 
 def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: Callable[[str], None]) -> Workplace:
     """Encode what the missing cells need and write ``run.json`` and the ceiling rows of generated data.
@@ -39,7 +41,8 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
         before = plan.folder.info()
         info["overrides"] = list(dict.fromkeys([*before["overrides"], *info["overrides"]]))
         info["energy_source"] = energy_source or before.get("energy_source")
-        info["ablations"] = before.get("ablations", {}) | info["ablations"]
+        for study in STUDIES:
+            info[study] = before.get(study, {}) | info[study]
         info["stress"] = join_levels(before.get("stress", {}), info["stress"])
     plan.folder.write_info(info)
     if plan.dataset.facets:
@@ -58,12 +61,12 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
 
 
 def remember_studies(plan: Plan) -> None:
-    """Write into ``run.json`` which of its methods are ablations of which, and which levels of stress were asked for;
-    all cells are there already."""
+    """Write into ``run.json`` which of its methods are ablations of which, which are swept, and which levels of stress
+    were asked for; all cells are there already."""
     info = plan.folder.info()
-    known = {key: info.get(key, {}) for key in ("ablations", "stress")}
+    known = {key: info.get(key, {}) for key in (*STUDIES, "stress")}
     levels = {axis: list(given) for axis, given in join_levels(known["stress"], plan.stress).items()}
-    now = {"ablations": known["ablations"] | plan.ablations, "stress": levels}
+    now = {**{study: known[study] | getattr(plan, study) for study in STUDIES}, "stress": levels}
     if now != known:
         plan.folder.write_info({**info, **now})
 

@@ -38,18 +38,21 @@ def train_network(
 
     With ``plateau`` the learning rate is divided by ten after two epochs without a better validation objective.
     Randomness has an axis of its own for the order of the batches and for dropout, both derived from the cell's seed
-    and the same for every method.
+    and the same for every method. Objectives of one modality alone (:attr:`Objective.modality`), behind all others, are
+    the network's to measure and take no part in the validation objective.
 
     Returns:
         JSON-ready history: ``epochs``, ``best_epoch`` (1-based), ``objectives``, ``train`` (epochs x objectives, mean
         unweighted losses; None where an objective had no label), ``val`` (epochs) and ``weights`` (epochs x
-        objectives, or [] where they are all one).
+        objectives, or [] where they are all one); ``joint`` tells how many objectives are not of one modality, where
+        some are.
 
     Raises:
         DivergedError: a loss that is not finite.
     """
     settings = context.settings
-    weights = balanced_weights(objectives, train.targets) if settings.class_weights == "balanced" else None
+    joint = tuple(objective for objective in objectives if not objective.modality)
+    weights = balanced_weights(joint, train.targets) if settings.class_weights == "balanced" else None
     optimiser = torch.optim.Adam(
         [*network.parameters(), *strategy.parameters()],
         lr=settings.learning_rate,
@@ -57,10 +60,12 @@ def train_network(
         fused=True,
     )
     schedule = ReduceLROnPlateau(optimiser, patience=1) if plateau else None
-    measure = Measure(objectives, strategy.focus, weights)
+    measure = Measure(joint, strategy.focus, weights)
     order = torch.Generator().manual_seed(derive_seed(context.seed, "batches"))
     torch.manual_seed(derive_seed(context.seed, "dropout"))
     history: dict[str, Any] = {"objectives": [o.name for o in objectives], "train": [], "val": [], "weights": []}
+    if len(joint) < len(objectives):
+        history["joint"] = len(joint)
     best, best_state, best_epoch = math.inf, None, 0
     for epoch in range(1, settings.epochs + 1):
         sums = torch.zeros(len(objectives), dtype=torch.float64)

@@ -16,6 +16,7 @@ from mmbench.modules import Fusion, Strategy
 from mmbench.training.loop import train_network
 from mmbench.training.losses import Scale, has_label, list_objectives, scale_of, standardised
 from mmbench.training.network import Network, Trainable, look_into, predict_logits
+from mmbench.training.unimodal import UnimodalNetwork, unimodal_objectives
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,27 +57,32 @@ class TrainedModel(Model):
         histories = []
         for group in groups:
             concepts, local = _narrow(group[0], context.concepts) if separate else (shared, group)
-            torch.manual_seed(derive_seed(context.seed, "init"))
-            strategy = self.make_strategy(local)
+            parts = (_columns(train, group, separate), _columns(val, group, separate))
+            local += self.further_objectives(concepts if separate else context.concepts, parts[0], context.settings)
             names = self.modalities or tuple(train.inputs.values)
             sizes = {name: train.inputs.values[name].shape[-1] for name in names}
             sequences = frozenset(train.inputs.steps)
-            network = self.make_network(sizes, sequences, strategy.heads, concepts, context.settings)
-            histories.append(
-                train_network(
-                    network,
-                    strategy,
-                    local,
-                    _columns(train, group, separate),
-                    _columns(val, group, separate),
-                    context,
-                    self.plateau,
-                )
-            )
+            tried = []
+            torch.manual_seed(derive_seed(context.seed, "init"))
+            for strategy in self.make_strategy(local).candidates(context.seed):
+                torch.manual_seed(derive_seed(context.seed, "init"))
+                network = self.make_network(sizes, sequences, strategy.heads, concepts, context.settings)
+                history = train_network(network, strategy, local, *parts, context, self.plateau)
+                tried.append((history, network, strategy))
+            history, network, strategy = min(tried, key=lambda one: min(one[0]["val"]))
+            if len(tried) > 1:
+                history["tried"] = [{"weights": h["weights"][0], "val": min(h["val"])} for h, _, _ in tried]
+            histories.append(history)
             self.fitted.append((group, network, strategy))
         if not separate:
             return histories[0]
         return {"networks": {group[0].name: history for group, history in zip(groups, histories, strict=True)}}
+
+    def further_objectives(
+        self, concepts: tuple[Concept, ...], train: Examples, settings: Training
+    ) -> tuple[Objective, ...]:
+        """Objectives behind those of the concepts, which the network's ``losses`` measures."""
+        return ()
 
     @abstractmethod
     def make_network(
@@ -126,16 +132,24 @@ class TrainedModel(Model):
 
 
 class NetworkModel(TrainedModel):
-    """A fusion trained with a strategy."""
+    """A fusion trained with a strategy, with ``unimodal`` on the losses of each modality alone as well."""
 
     def __init__(
         self,
         make_fusion: Callable[[int, int], Fusion],
         make_strategy: Callable[[tuple[Objective, ...]], Strategy],
         modalities: tuple[str, ...] | None = None,
+        unimodal: bool = False,
     ) -> None:
         super().__init__(make_strategy, modalities)
-        self.make_fusion = make_fusion
+        self.make_fusion, self.unimodal = make_fusion, unimodal
+
+    def further_objectives(
+        self, concepts: tuple[Concept, ...], train: Examples, settings: Training
+    ) -> tuple[Objective, ...]:
+        """Those of each modality alone, where they are asked for."""
+        names = self.modalities or tuple(train.inputs.values)
+        return unimodal_objectives(concepts, train, names, settings.objectives) if self.unimodal else ()
 
     def make_network(
         self,
@@ -147,7 +161,8 @@ class NetworkModel(TrainedModel):
     ) -> Network:
         """The network of the fusion."""
         fusion = self.make_fusion(len(sizes), settings.width)
-        return Network(sizes, fusion, heads, concepts, settings.width, settings.dropout, sequences)
+        network = UnimodalNetwork if self.unimodal else Network
+        return network(sizes, fusion, heads, concepts, settings.width, settings.dropout, sequences)
 
 
 def _by_label(concept: Concept) -> Concept:

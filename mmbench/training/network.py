@@ -23,7 +23,7 @@ class Output:
     """What a network gives for a batch.
 
     Attributes:
-        z: (B, branches, width), the trunk's output.
+        z: (B, branches, width), the trunk's output, or what else it is that all objectives share.
         branches: by branch, the list of predictions of its heads (the prediction first, then deep supervision), each a
             dictionary concept -> logits (B, K_c).
         logits: by concept (B, K_c), the branches mixed.
@@ -79,6 +79,16 @@ def trunk(features: int, width: int, dropout: float) -> nn.Module:
 def labelled_where(present: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The targets of rows where ``present`` (B,) holds, unlabelled elsewhere: what a branch of one modality learns."""
     return {c: without_labels(t, ~present) for c, t in targets.items()}
+
+
+def supervised(
+    branch: list[dict[str, Tensor]], targets: Mapping[str, Tensor], measure: Measure
+) -> tuple[Tensor, Tensor]:
+    """The losses of a branch's prediction, deep supervision added, and their places."""
+    losses, active = measure(branch[0], targets)
+    for deep in branch[1:]:
+        losses = losses + measure(deep, targets)[0]
+    return losses, active
 
 
 def encoder(features: int, width: int, dropout: float) -> nn.Module:
@@ -155,10 +165,7 @@ class Network(Trainable):
         A row counts in a branch only where the branch's modality is present.
         """
         if len(output.branches) == 1:
-            final, active = measure(output.branches[0][0], batch.targets)
-            for deep in output.branches[0][1:]:
-                final = final + measure(deep, batch.targets)[0]
-            return final, active
+            return supervised(output.branches[0], batch.targets, measure)
         total, count = output.z.new_zeros(len(measure)), output.z.new_zeros(len(measure))
         for branch, modality in zip(output.branches, self.modalities, strict=True):
             targets = labelled_where(batch.inputs.present[modality], batch.targets)

@@ -23,6 +23,8 @@ METHODS = [
     "igfn+dmtl",
     "late:mode=mean_logit+single",
     "tensor+mti",
+    "concat+unimodal+dmtl",
+    "mfn+unimodal+moo",
     "only:x",
     "linear",
     "linear:y",

@@ -16,7 +16,7 @@ from mmbench.proposed.hybrid.attention import CrossModal
 from mmbench.proposed.hybrid.losses import Balance, alignment, balance_weights
 from mmbench.proposed.hybrid.memory import DeltaMemory, GatedViews, MfnMemory, RecurrentViews, Update, look_at_gates
 from mmbench.training.losses import Measure
-from mmbench.training.network import Output, Trainable, encoder, labelled_where, trunk
+from mmbench.training.network import Output, Trainable, encoder, labelled_where, supervised, trunk
 from mmbench.training.sequences import aligned
 
 
@@ -157,13 +157,13 @@ class HybridNetwork(Trainable):
 
     def losses(self, output: Output, batch: Examples, measure: Measure) -> tuple[Tensor, Tensor]:
         """By objective the early branch's loss plus (8): sum_m λ_m L_m over the late branches with a row for it."""
-        early, active = _supervised(output.branches[0], batch.targets, measure)
+        early, active = supervised(output.branches[0], batch.targets, measure)
         if self.settings.balance == "off":
             return early, active
         late = output.z.new_zeros(len(self.modalities), len(measure))
         counted = torch.zeros_like(late)
         for m, (name, branch) in enumerate(zip(self.modalities, output.branches[1:], strict=True)):
-            losses, places = _supervised(branch, labelled_where(batch.inputs.present[name], batch.targets), measure)
+            losses, places = supervised(branch, labelled_where(batch.inputs.present[name], batch.targets), measure)
             late[m] = late[m].index_add(0, places, losses)
             counted[m, places] = 1
         there = counted.any(dim=1)
@@ -173,14 +173,6 @@ class HybridNetwork(Trainable):
             shares = weights / weights.sum(dim=0).clamp(min=torch.finfo(weights.dtype).tiny)
             early = early + (shares * late[there]).sum(dim=0)[active]
         return early, active
-
-
-def _supervised(branch: list[dict[str, Tensor]], targets: dict[str, Tensor], measure: Measure) -> tuple[Tensor, Tensor]:
-    """The losses of a branch's prediction, deep supervision added, and their places."""
-    losses, active = measure(branch[0], targets)
-    for deep in branch[1:]:
-        losses = losses + measure(deep, targets)[0]
-    return losses, active
 
 
 def mix(logits: Tensor, present: Tensor, kind: ConceptKind) -> Tensor:
