@@ -28,8 +28,8 @@ def _table(collection: Collection, problem: str, concept: str) -> Table:
     for method, found in by_method.items():
         texts = [method]
         for kind in BASELINES:
-            gain = found.get(kind)
-            texts += ["–", "–", "–"] if gain is None else [with_delta(gain), p_text(gain["p_holm"]), _verdict(gain)]
+            over = found.get(kind)
+            texts += ["–", "–", "–"] if over is None else [with_delta(over), p_text(over["p_holm"]), _verdict(over)]
         rows.append(tuple(map(Entry, texts[:7])))
     generated = collection.info["task"]["generated"]
     if generated:
