@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 
 from mmbench.reporting.tables import Table
+from mmbench.reporting.terminal import printable
 
 # Before \begin{document} LaTeX's \@nodocument is an error message, afterwards it is \relax: so the file knows
 # whether it stands alone.
@@ -44,7 +45,7 @@ NOT_IN_T1 = frozenset("ĦħĸĿŀŉŦŧſ")
 
 def escape(text: str) -> str:
     """Text with LaTeX's special characters escaped; what pdflatex cannot set is shown by its code point."""
-    escaped = "".join(_escape(c) for c in " ".join(text.split()) if c.isprintable())
+    escaped = "".join(map(_escape, printable(text)))
     return re.sub("-(?=-)", "-{}", escaped).replace("–", "--")
 
 
@@ -59,7 +60,7 @@ def to_latex(tables: Sequence[Table]) -> str:
     first = tables[0]
     example = (first.name, first.rows[0][0].text, _key(first.columns[1]))
     macros = "".join(_macros(table) for table in tables)
-    head = HEAD.replace("EXAMPLE", "}{".join(" ".join(text.split()) for text in example))
+    head = HEAD.replace("EXAMPLE", "}{".join(map(printable, example)))
     return head + macros + "\n".join(_table(table) for table in tables) + "\\mmbenchend\n"
 
 

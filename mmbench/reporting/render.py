@@ -15,7 +15,7 @@ from mmbench.reporting.published import published_tables
 from mmbench.reporting.records import Collection
 from mmbench.reporting.study import NO_STUDY, Study
 from mmbench.reporting.tables import Table, make_tables
-from mmbench.reporting.terminal import to_text
+from mmbench.reporting.terminal import printable, to_text
 
 FORMULA = re.compile(r"[=@\t\r]|[+-](?!(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$)", re.IGNORECASE)
 
@@ -89,4 +89,4 @@ def _markdown(table: Table) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is, in one line."""
-    return re.sub(r"([\\`*<|])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*<|])", r"\\\1", printable(text))

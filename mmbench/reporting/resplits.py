@@ -105,14 +105,16 @@ def _table(
     rows = []
     for method in sorted(by_method, key=lambda m: -sign * float(np.mean(by_method[m]))):
         found, test = by_method[method], tests.get(method)
-        spread = f"{np.std(found, ddof=1):.3f}" if len(found) > 1 else "–"
+        sd = float(np.std(found, ddof=1)) if len(found) > 1 else None
+        digits = decimals(-sd, sd) if sd is not None else 3
         delta, p, verdict = "–", "–", "reference" if method == reference else "–"
         if test is not None and test.effect is not None:
             places = decimals(test.low, test.high)
             bounds = "" if test.low is None else f" [{signed(test.low, places)}, {signed(test.high, places)}]"
             delta, p = signed(test.effect, places) + bounds, p_text(test.p)
             verdict = test.reason or ("–" if generated else _verdict(test.effect * sign, adjusted[method]))
-        texts = (method, number(float(np.mean(found))), spread, delta, p, p_text(adjusted.get(method)), verdict)
+        mean = number(float(np.mean(found)), digits)
+        texts = (method, mean, number(sd, digits), delta, p, p_text(adjusted.get(method)), verdict)
         rows.append(tuple(Entry(text) for text in texts))
     sizes = _sizes(infos, place)
     leaking = leaks(

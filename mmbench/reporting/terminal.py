@@ -33,6 +33,11 @@ def to_text(tables: Sequence[Table]) -> str:
     return buffer.getvalue()
 
 
+def printable(text: str) -> str:
+    """Text in one line without what would steer a terminal."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
 def _print(console: Console, table: Table) -> None:
     """Print a table; where the terminal is too narrow the last columns are left out, and a line says so."""
     widths = [max(map(cell_len, (name, *(row[n].text for row in table.rows)))) for n, name in enumerate(table.columns)]
@@ -40,24 +45,25 @@ def _print(console: Console, table: Table) -> None:
     while shown > 2 and sum(widths[:shown]) + GAP * (shown - 1) > console.width:
         shown -= 1
     console.print()
-    console.print(Text(table.title, style="bold"), soft_wrap=True)
+    console.print(Text(printable(table.title), style="bold"), soft_wrap=True)
     console.print(_grid(table, shown, console.is_terminal))
     if shown < len(table.columns):
         console.print(f"  this terminal is too narrow for: {', '.join(table.columns[shown:])}", markup=False)
     for note in table.notes:
-        console.print(Text(f"  {note}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  {printable(note)}", style="dim"), soft_wrap=True)
 
 
 def _grid(table: Table, columns: int, styled: bool) -> RichTable:
     grid = RichTable(box=None, pad_edge=False)
     for number, column in enumerate(table.columns[:columns]):
-        grid.add_column(Text(column), justify="left" if number == 0 else "right", no_wrap=True)
+        grid.add_column(Text(printable(column)), justify="left" if number == 0 else "right", no_wrap=True)
     for row in table.rows:
         grid.add_row(*(_entry(entry.text, entry.best, styled) for entry in row[:columns]))
     return grid
 
 
 def _entry(text: str, best: bool, styled: bool) -> Text:
+    text = printable(text)
     if not best:
         return Text(text)
     return Text.assemble((text, "underline bold")) if styled else Text(f"_{text}_")

@@ -12,14 +12,13 @@ COLUMNS = ("method", "test", "effect", "interval", "p", "smallest p", "n", "unit
 
 
 def tested_tables(collection: Collection) -> list[Table]:
-    """Every method's tests against the reference on the primary metric, one table a problem and concept."""
-    primary = collection.info["protocol"]["primary_metric"]
-    here = [r for r in collection.records if r["label"] == "" and r["metric"] == primary and r["tests"]]
+    """Every method's tests against the reference on its concept's primary metric, one table a problem and concept."""
+    here = [r for r in collection.records if r["label"] == "" and r["tests"]]
     places = dict.fromkeys((r["problem"], r["concept"]) for r in here)
-    return [_table(collection, [r for r in here if (r["problem"], r["concept"]) == place], primary) for place in places]
+    return [_table(collection, [r for r in here if (r["problem"], r["concept"]) == place]) for place in places]
 
 
-def _table(collection: Collection, records: list[Record], primary: str) -> Table:
+def _table(collection: Collection, records: list[Record]) -> Table:
     problem, concept = records[0]["problem"], records[0]["concept"]
     rows = tuple(
         tuple(map(Entry, (record["method"], test["name"], *_cells(test))))
@@ -29,7 +28,7 @@ def _table(collection: Collection, records: list[Record], primary: str) -> Table
     nulls: dict[str, str] = {}
     for test in (test for record in records for test in record["tests"]):
         nulls.setdefault(test["name"], f"{test['name']}: null: {test['null']}")
-    head = f"{concept} · tests of {primary} against {collection.reference}"
+    head = f"{concept} · tests of {records[0]['metric']} against {collection.reference}"
     notes = (
         "effect: the row minus the reference, the difference of the means where the test names no other; p: two-sided, "
         "of equivalence the larger of two one-sided ones; not adjusted, for Holm's is of the bootstrap's; smallest p: "

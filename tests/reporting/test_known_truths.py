@@ -19,6 +19,7 @@ INFO = {
     "protocol": {"name": "p", "split": "s", "primary_metric": "accuracy", "warning": ""},
     "config": {"task": "t", "protocol": "p", "options": {}, "split_seed": 0, "encoders": {}},
     "overrides": [],
+    "concepts": [{"name": "c", "kind": "exclusive"}],
     "problems": [{"name": "c", "concepts": {"c": {"n_train": 1, "n_test": N, "n_groups": N // 2}}}],
 }
 

@@ -9,11 +9,13 @@ import json
 import pytest
 from rich.console import Console
 
+from mmbench.evaluation.significance import Test
 from mmbench.reporting.latex import to_latex
 from mmbench.reporting.records import Collection
 from mmbench.reporting.render import render
 from mmbench.reporting.tables import Entry, Table, decimals, energy, make_tables, number
 from mmbench.reporting.terminal import _print, to_text
+from mmbench.reporting.tested import tested_tables
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
 HOSTILE = "[red]only:a|b,c\"d'[/red]"
@@ -33,6 +35,7 @@ def record(method="good+equal", metric="macro_f1", **changes) -> dict:
 def collection(records, *, best=(), failures=(), generated=False, warning="", shared=None, ranked=None) -> Collection:
     info = {
         "task": {"title": "Toy", "group": "tweet", "generated": generated},
+        "concepts": [{"name": "sort", "kind": "exclusive"}],
         "protocol": {"name": "plain", "primary_metric": "macro_f1", "split": "official", "warning": warning},
         "problems": [{"name": "joint", "concepts": {"sort": {"n_test": 2000, "shared_with_train": shared or {}}}}],
     }
@@ -118,6 +121,49 @@ def test_a_hostile_name_neither_breaks_nor_styles_a_form(form):
     if form == "markdown":
         header, rule, row = [line for line in text.splitlines() if line.startswith("|")]
         assert header.count("|") == rule.count("|") == row.replace(r"\|", "").count("|")
+
+
+def test_every_test_has_a_row_on_its_concepts_own_metric_and_its_null_below():
+    done = Test(
+        "paired t", "equal means", "seed", 12, "mean difference", -0.0123, -2.0, 0.04, 0.0, -0.02, -0.004, "95 % t"
+    )
+    lacks = Test("Wilcoxon signed-rank", "symmetric", "seed", 5, "mean difference", reason="needs 10 seeds, has 5")
+    tests = [done.as_dict(), lacks.as_dict()]
+    (table,) = tested_tables(collection([record(metric="mae", tests=tests), record("ours+dmtl", "mae")]))
+    assert table.title == "sort · tests of mae against ours+dmtl · Toy · protocol plain"
+    first, second = (dict(zip(table.columns, (entry.text for entry in row), strict=True)) for row in table.rows)
+    assert (first["effect"], first["interval"], first["p"]) == ("-0.012", "95 % [-0.020, -0.004]", "0.040")
+    assert (first["n"], first["unit"], first["no p because"]) == ("12", "seed", "–")
+    assert (second["p"], second["no p because"]) == ("–", "needs 10 seeds, has 5")
+    assert "paired t: null: equal means" in table.notes
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "latex"])
+def test_a_name_steers_no_terminal(form):
+    text = render(collection(both("evil\x1b[31m+equal\x07")), form, ("map",))
+    assert not {"\x1b", "\x07"} & set(text)
+
+
+def test_markdown_shows_markup_as_it_is_written():
+    text = render(collection(both("<b>*x*</b>`y`")), "markdown", ("map",))
+    assert r"\<b>\*x\*\</b>\`y\`" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("=1+1", "'=1+1"),
+        ("@A1", "'@A1"),
+        ("+cmd|x", "'+cmd|x"),
+        ("-x", "'-x"),
+        ("-1", "-1"),
+        ("+.5e3", "+.5e3"),
+        ("a=1", "a=1"),
+    ],
+)
+def test_a_text_that_a_spreadsheet_would_run_is_a_text_in_csv(name, written):
+    (row,) = csv.DictReader(io.StringIO(render(collection([record(name, delta=-0.5)]), "csv", ())))
+    assert (row["method"], row["delta"]) == (written, "-0.5")
 
 
 def test_csv_has_one_row_a_record_and_comes_back():
