@@ -30,6 +30,7 @@ from mmbench.reporting.drawing import shorten
 from mmbench.reporting.figures import LINE, Plot, name_margin
 from mmbench.reporting.inside import file_name
 from mmbench.reporting.tables import Entry, Table
+from mmbench.running.execute import known
 from mmbench.running.inside import Explained
 
 LARGEST_SIDE = 480  # pixels of a picture in a page
@@ -137,16 +138,19 @@ def _unfold(explained: Explained, row: int, place: int, modality: str) -> list[s
 
 
 def _decisions(explained: Explained, row: int) -> tuple[tuple[str, str, str], ...]:
-    """By concept the true labels and what was said, with scores; thresholds of .5 where multi-label."""
+    """By concept what is true and what was said, labels with scores (thresholds of .5 where multi-label) or numbers."""
     found = []
     for concept in explained.concepts:
         target, scores = explained.test.targets[concept.name][[row]], explained.scores[concept.name][[row]]
-        known = (target if target.ndim == 1 else target[:, 0]) >= 0
         every = np.ones(1, dtype=np.bool_)
         one = labelled_rows(concept, explained.test.ids[[row]], explained.test.groups[[row]], scores, target, every)
-        said = [f"{concept.labels[k]} {scores[0, k]:.2f}" for k in np.flatnonzero(decide(one)[0])]
-        truth = [concept.labels[k] for k in np.flatnonzero(one.truth[0])]
-        found.append((concept.name, ", ".join(truth) or "none" if known[0] else "no label", ", ".join(said) or "none"))
+        if concept.kind == "score":
+            truth, said = [f"{one.truth[0, 0]:.2f}"], [f"{scores[0, 0]:.2f}"]
+        else:
+            truth = [concept.labels[k] for k in np.flatnonzero(one.truth[0])]
+            said = [f"{concept.labels[k]} {scores[0, k]:.2f}" for k in np.flatnonzero(decide(one)[0])]
+        known_truth = ", ".join(truth) or "none" if known(target)[0] else "no label"
+        found.append((concept.name, known_truth, ", ".join(said) or "none"))
     return tuple(found)
 
 

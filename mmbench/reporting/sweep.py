@@ -75,7 +75,7 @@ def sweep_study(folder: RunFolder, wanted: Names[str] | None = None) -> Study:
 
 def _validation(folder: RunFolder, info: dict[str, Any], values: Values) -> dict[tuple[str, str], dict[str, float]]:
     """By problem and concept the mean over seeds of the primary metric on validation, of methods on the same seeds."""
-    concepts = {c["name"]: Concept(c["name"], tuple(c["labels"]), c["kind"], c["background"]) for c in info["concepts"]}
+    concepts = {c["name"]: Concept.of(c) for c in info["concepts"]}
     tuned = info["config"]["thresholds"] == "val"
     found: dict[tuple[str, str], dict[str, float]] = {}
     for (problem, name), rows in read_rows(folder, tuple(values)).items():

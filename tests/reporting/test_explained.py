@@ -24,7 +24,11 @@ from mmbench.running.store import Cell
 HOSTILE = "<script>alert(1)</script>&\"'"
 TEXT = f"flood in {HOSTILE} town"
 PIECES = [" [CLS]", "flood", " in", f" {HOSTILE}", " town", " [SEP]"]
-CONCEPTS = (Concept("kind", ("a", HOSTILE, "c")), Concept("tags", ("x", "y"), "multilabel"))
+CONCEPTS = (
+    Concept("kind", ("a", HOSTILE, "c")),
+    Concept("tags", ("x", "y"), "multilabel"),
+    Concept("mood", ("sentiment",), "score"),
+)
 INFO = {
     "task": {"name": "t", "title": HOSTILE, "citation": HOSTILE, "licence": HOSTILE, "generated": False},
     "protocol": {"name": "p"},
@@ -56,14 +60,15 @@ def explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Explained:
     steps["image"][2] = False
     test = Part(
         ids[1:], ids[1:], {}, {"text": np.ones(ROWS, bool), "image": np.array([True, True, False])}, steps,
-        {"kind": np.array([0, 1, -1]), "tags": np.array([[1, 0], [0, 0], [-1, -1]])},
+        {"kind": np.array([0, 1, -1]), "tags": np.array([[1, 0], [0, 0], [-1, -1]]),
+         "mood": np.array([1.25, 0, np.nan])},
     )  # fmt: skip
     dataset = Dataset(
         ids, ids, {"text": [TEXT] * 4, "image": [tmp_path / "a.png"] * 3 + [None]}, CONCEPTS, {}, (), "f", HOSTILE
     )
     return Explained(
         Cell("joint", f"xattn{HOSTILE}", 0), dataset, CONCEPTS, test,
-        {"kind": np.array([[0.2, 0.7, 0.1]] * 3), "tags": np.array([[0.9, 0.1]] * 3)},
+        {"kind": np.array([[0.2, 0.7, 0.1]] * 3), "tags": np.array([[0.9, 0.1]] * 3), "mood": np.full((3, 1), -0.5)},
         {
             "modality weights": Inside(f"weight {HOSTILE}", gates, ("text", "image"), shares=True),
             "attention image → text": Inside("where", over_text, ("block 1", "block 2"), ("text",), True),
@@ -76,8 +81,10 @@ def explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Explained:
 
 def test_a_sample_has_its_decisions_inputs_and_strips(explained: Explained) -> None:
     first, last = see_samples(explained)
-    assert first.decisions == (("kind", "a", f"{HOSTILE} 0.70"), ("tags", "x", "x 0.90"))
-    assert last.decisions == (("kind", "no label", f"{HOSTILE} 0.70"), ("tags", "no label", "x 0.90"))
+    said = (f"{HOSTILE} 0.70", "x 0.90", "-0.50")
+    names = ("kind", "tags", "mood")
+    assert first.decisions == tuple(zip(names, ("a", "x", "1.25"), said, strict=True))
+    assert last.decisions == tuple(zip(names, ["no label"] * 3, said, strict=True))
     assert [name for name, *_ in first.inputs] == ["text", "image"] and [name for name, *_ in last.inputs] == ["text"]
     titles = ["attention image → text, block 1", "attention image → text, block 2"]
     assert [s.name for s in first.strips] == [*titles, "attention text → image", "memory"]
