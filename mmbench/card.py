@@ -141,6 +141,14 @@ class MultiLabels(Section):
     empty: Literal["none", "unlabelled"] = "none"
 
 
+class ScoreLabels(Section):
+    """One number a row; an empty cell is none. ``bounds`` is the scale that it was rated on."""
+
+    kind: Literal["score"]
+    column: str
+    bounds: tuple[float, float] | None = None
+
+
 class Split(Section):
     """A column with train, val and test in it, or the shares of a split drawn by group and balanced by label.
 
@@ -157,7 +165,7 @@ class Split(Section):
 MediaInput = ImageInput | AudioInput | VideoInput
 ArrayInput = FeatureInput | SequenceInput
 Input = TextInput | MediaInput | TabularInput | ArrayInput
-Labels = ExclusiveLabels | MultiLabels
+Labels = ExclusiveLabels | MultiLabels | ScoreLabels
 INPUTS: dict[str, type[Section]] = {
     "text": TextInput,
     "image": ImageInput,
@@ -167,7 +175,7 @@ INPUTS: dict[str, type[Section]] = {
     "features": FeatureInput,
     "sequence": SequenceInput,
 }
-LABELS: dict[str, type[Section]] = {"exclusive": ExclusiveLabels, "multilabel": MultiLabels}
+LABELS: dict[str, type[Section]] = {"exclusive": ExclusiveLabels, "multilabel": MultiLabels, "score": ScoreLabels}
 KINDS: dict[str, InputKind] = {
     "text": "text",
     "image": "image",
@@ -286,6 +294,12 @@ def _check(card: Card, where: str) -> None:
     """What the sections must be together."""
     for name, labels in card.targets.items():
         place = f"{where} [concepts.{name}]"
+        if isinstance(labels, ScoreLabels):
+            if labels.bounds is not None and labels.bounds[0] >= labels.bounds[1]:
+                raise UsageError(
+                    f"{place}: bounds was given {list(labels.bounds)}: expected the lowest, then the highest"
+                )
+            continue
         if isinstance(labels, MultiLabels):
             if bool(labels.column) == bool(labels.columns):
                 raise UsageError(f"{place}: give either column (with a separator) or columns (of 0 and 1)")
@@ -393,7 +407,7 @@ def columns_of(section: Input | Labels) -> Names:
     match section:
         case TabularInput():
             return (*section.numeric, *section.categorical)
-        case ImageInput() | AudioInput() | VideoInput() | ExclusiveLabels():
+        case ImageInput() | AudioInput() | VideoInput() | ExclusiveLabels() | ScoreLabels():
             return (section.column,)
         case FeatureInput() | SequenceInput():
             return (section.column,) if section.column else ()

@@ -16,6 +16,7 @@ from mmbench.card import (
     FeatureInput,
     Labels,
     MultiLabels,
+    ScoreLabels,
     SequenceInput,
     TabularInput,
     TextInput,
@@ -25,7 +26,7 @@ from mmbench.card import (
 from mmbench.card_features import Arrays, Read, read_features
 from mmbench.card_files import find_files, read_texts
 from mmbench.card_sequences import read_sequences
-from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Problem
+from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Problem, known
 from mmbench.errors import UsageError, unknown
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
@@ -39,6 +40,8 @@ SPLIT_WORDS = {
     "": "",
 }
 IntArray = NDArray[np.int64]
+Targets = Mapping[str, NDArray[Any]]
+BINS = 5  # of a score, from the lowest fifth to the highest, that a drawn split is balanced over
 Array = NDArray[np.float64]
 
 
@@ -97,7 +100,9 @@ def _ids(card: Card, table: Table) -> NDArray[np.str_]:
     return np.array(ids)
 
 
-def _labels(table: Table, name: str, labels: Labels) -> tuple[Concept, IntArray]:
+def _labels(table: Table, name: str, labels: Labels) -> tuple[Concept, NDArray[Any]]:
+    if isinstance(labels, ScoreLabels):
+        return _score(table, name, labels)
     if isinstance(labels, ExclusiveLabels):
         return _exclusive(table, name, labels)
     if labels.columns:
@@ -105,7 +110,18 @@ def _labels(table: Table, name: str, labels: Labels) -> tuple[Concept, IntArray]
     return _separated(table, name, labels)
 
 
-def _concept(table: Table, name: str, labels: Labels, names: tuple[str, ...]) -> Concept:
+def _score(table: Table, name: str, labels: ScoreLabels) -> tuple[Concept, Array]:
+    target = np.array(numbers(table, labels.column), dtype=np.float64)
+    lowest, highest = labels.bounds or (-np.inf, np.inf)
+    for row in np.flatnonzero(np.isinf(target) | (target < lowest) | (target > highest)).tolist():
+        what = "a finite number" if labels.bounds is None else f"one from {lowest:g} to {highest:g}"
+        raise table.error(row, labels.column, f"is {target[row]:g}, expected {what}")
+    if np.isnan(target).all():
+        raise UsageError(f"{table.path}: column '{labels.column}' has no number in any row")
+    return Concept(name, (labels.column,), "score", bounds=labels.bounds), target
+
+
+def _concept(table: Table, name: str, labels: ExclusiveLabels | MultiLabels, names: tuple[str, ...]) -> Concept:
     if len(names) < (2 if labels.kind == "exclusive" else 1):
         raise UsageError(f"{table.path}: concept {name} has {len(names)} labels, expected at least two different ones")
     if labels.background is not None and labels.background not in names:
@@ -159,13 +175,22 @@ def _indicators(table: Table, name: str, labels: MultiLabels) -> tuple[Concept, 
     return concept, target
 
 
+def _strata(target: NDArray[Any]) -> NDArray[np.bool_]:
+    """What a drawn split is balanced over, (n, L): which labels a row holds, or in which part of a scale it is."""
+    if target.ndim == 2:
+        return target > 0
+    if target.dtype.kind == "f":
+        edges = np.nanquantile(target, np.arange(1, BINS) / BINS)
+        target = np.where(np.isnan(target), -1, np.searchsorted(edges, target, side="right"))
+    strata: NDArray[np.bool_] = target[:, None] == np.arange(target.max() + 1)
+    return strata
+
+
 def _split(
-    card: Card, table: Table, groups: NDArray[np.str_], targets: Mapping[str, IntArray], seed: int
+    card: Card, table: Table, groups: NDArray[np.str_], targets: Targets, seed: int
 ) -> tuple[NDArray[np.str_], list[str]]:
     """The split of each row, and what there is to say of it."""
-    held = np.concatenate(
-        [t > 0 if t.ndim == 2 else t[:, None] == np.arange(t.max() + 1) for t in targets.values()], axis=1
-    )
+    held = np.concatenate([_strata(target) for target in targets.values()], axis=1)
     asked = card.split
     if not asked.column:
         return grouped_split(groups, held, asked.fractions, seed), []
@@ -275,11 +300,11 @@ def _without_files(
     return kept, [f"{count}: they are dropped from every split"]
 
 
-def _label_notes(concepts: tuple[Concept, ...], targets: Mapping[str, IntArray]) -> list[str]:
+def _label_notes(concepts: tuple[Concept, ...], targets: Targets) -> list[str]:
     lines = []
     for concept in concepts:
         target = targets[concept.name]
-        unlabelled = int(((target if target.ndim == 1 else target[:, 0]) < 0).sum())
+        unlabelled = int((~known(target)).sum())
         if unlabelled:
             lines.append(f"{concept.name}: {unlabelled:,} rows have no label: masked")
         if concept.kind == "multilabel":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mmbench.card_arrays import arrays_beside, arrays_of_column
 from mmbench.card_data import SPLIT_WORDS
-from mmbench.card_guess import MOST_LABELS, Columns, guess_columns, labels_of, separator_of
+from mmbench.card_guess import MOST_LABELS, Columns, guess_columns, labels_of, number, separator_of
 from mmbench.errors import UsageError
 from mmbench.tables import Table, find_separator, read_table
 
@@ -160,11 +160,18 @@ def _concepts(table: Table, columns: Columns) -> Iterator[tuple[str, list[str]]]
     for name in columns.of("label"):
         separator = separator_of(table, name)
         found = labels_of(table, name, separator)
+        numeric = not separator and all(map(number, found))
+        bounds = f"bounds = [{found[0]}, {found[-1]}]" if numeric and found else ""
+        if numeric and (len(found) > MOST_LABELS or not all(float(label).is_integer() for label in found)):
+            yield _slug(name), ['kind = "score"', f"column = {_toml(name)}", f"{bounds}   # the ends of its scale"]
+            continue
         lines = [f'kind = "{"multilabel" if separator else "exclusive"}"', f"column = {_toml(name)}"]
         if separator:
             lines.append(f"separator = {_toml(separator)}")
         if len(found) <= MOST_LABELS:
             lines.append(f"labels = {_toml(found)}")
+        if numeric and float(found[0]) < 0:
+            lines.append(f'# or as a number: kind = "score", {bounds}, and no labels')
         if separator:
             lines.append('empty = "none"   # an empty cell: none of the labels; or "unlabelled"')
         yield _slug(name), lines
