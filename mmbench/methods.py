@@ -17,8 +17,9 @@ from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from mmbench.config import Training
 from mmbench.contracts import Model, Objective
 from mmbench.errors import UsageError, unknown
 from mmbench.modules import Fusion, Strategy
@@ -62,12 +63,22 @@ class Method:
 
 
 def parameters_of(module: ModuleType) -> dict[str, tuple[Any, Any]]:
-    """The selector parameters of a plug-in: name -> (annotation, default or ``inspect.Parameter.empty``)."""
-    hints = get_type_hints(module.build, include_extras=True)
+    """The selector parameters of a plug-in: name -> (annotation, default or ``inspect.Parameter.empty``).
+
+    Raises:
+        UsageError: the plug-in has no function ``build``, or annotations that cannot be read.
+    """
+    build = getattr(module, "build", None)
+    if not callable(build):
+        raise UsageError(f"plug-in {module.__file__} has no function build")
+    try:
+        hints = get_type_hints(build, include_extras=True)
+    except Exception as error:  # the annotations are evaluated: whatever a stranger wrote there
+        raise UsageError(f"plug-in {module.__file__}: the annotations of build cannot be read: {error}") from error
     keyword = inspect.Parameter.KEYWORD_ONLY
     return {
         name: (hints.get(name, str), parameter.default)
-        for name, parameter in inspect.signature(module.build).parameters.items()
+        for name, parameter in inspect.signature(build).parameters.items()
         if parameter.kind is keyword
     }
 
@@ -84,6 +95,8 @@ def _value(plugin: str, name: str, annotation: Any, text: str) -> object:
     except ValidationError as error:
         expected = error.errors()[0]["msg"]
         raise UsageError(f"parameter {name} of {plugin} was given '{text}': {expected}") from None
+    except PydanticUserError:
+        raise UsageError(f"parameter {name} of {plugin} cannot be given as text: it is a {annotation}") from None
     if isinstance(value, float):
         if not math.isfinite(value):
             raise UsageError(f"parameter {name} of {plugin} was given '{text}': Input should be a finite number")
@@ -270,25 +283,40 @@ def select(
 
 
 def _check_modalities(method: Method, registry: Registry, modalities: int) -> None:
-    if not method.is_model:
-        fusion = build_fusion(method, registry, max(modalities, 2), 8)
-        least = max(fusion.min_modalities, 2 if method.unimodal else 1)
-        if modalities < least:
-            raise UsageError(
-                f"{method.name} fuses at least {least} modalities and was given {modalities}: "
-                f"add one with --modalities, or name a method that takes one (concat+equal)"
-            )
-        if method.unimodal and fusion.branches > 1:
-            name = method.parts[0].plugin
-            raise UsageError(f"{method.name}: {name} trains a branch a modality already, leave out +{UNIMODAL}")
+    """Refuse a fusion that needs more modalities; one that cannot even be built fails its cells, with its traceback."""
+    if method.is_model:
+        return
+    try:
+        fusion = build_fusion(method, registry, max(modalities, 2), Training().width)
+    except UsageError:
+        raise
+    except Exception:
+        return
+    least = max(fusion.min_modalities, 2 if method.unimodal else 1)
+    if modalities < least:
+        raise UsageError(
+            f"{method.name} fuses at least {least} modalities and was given {modalities}: "
+            f"add one with --modalities, or name a method that takes one (concat+equal)"
+        )
+    if method.unimodal and fusion.branches > 1:
+        name = method.parts[0].plugin
+        raise UsageError(f"{method.name}: {name} trains a branch a modality already, leave out +{UNIMODAL}")
+
+
+MADE = {"fusion": Fusion, "strategy": Strategy, "model": Model}
 
 
 def _build(part: Part, registry: Registry, *positional: object) -> Any:
     build = registry.load(part.plugin, part.kind).build
     try:
-        return build(*positional, **dict(part.parameters))
+        made = build(*positional, **dict(part.parameters))
     except ValueError as error:
-        raise UsageError(f"{part.text}: {error}") from None
+        raise UsageError(f"{part.text}: {error}") from error
+    if not isinstance(made, MADE[part.kind]):
+        raise TypeError(
+            f"build of {part.plugin} returned a {type(made).__name__}, expected a {MADE[part.kind].__name__}"
+        )
+    return made
 
 
 def build_fusion(method: Method, registry: Registry, modalities: int, width: int) -> Fusion:

@@ -1,7 +1,8 @@
 """The one door by which tasks and methods come in, ours and a user's alike.
 
 Listing reads the constants ``NAME``, ``KIND`` and ``SUMMARY`` from the source without executing anything; a plug-in
-is executed when it is used. A user's folders count only where an ``mmbench.toml`` stands beside them.
+is executed when it is used. A user's folders count only where an ``mmbench.toml`` stands beside them; a file of theirs
+that is no plug-in is left out with a line, and stops nobody who does not name it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from mmbench.contracts import Task
 from mmbench.errors import UsageError, unknown
 from mmbench.hashing import digest
 
@@ -26,6 +29,8 @@ Kind = Literal["task", "fusion", "strategy", "model"]
 METHOD_KINDS: tuple[Kind, ...] = ("fusion", "strategy", "model")
 MARKER = "mmbench.toml"
 CARD = ".toml"
+NAMED = re.compile(r"\w[\w.-]*")  # what a selector and a comma list can hold
+RESERVED = ("all", "ablation", "ceiling")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -78,11 +83,17 @@ def _read(path: Path, origin: Literal["shipped", "folder", "file", "installed"],
     constants = _card_constants(path) if path.suffix == CARD else _constants(path)
     if "NAME" not in constants:
         return None
-    kind = constants.get("KIND", "task" if task is not False else "")
+    name = constants["NAME"]
+    if not NAMED.fullmatch(name) or name in RESERVED:
+        raise UsageError(
+            f"plug-in {path} has NAME = '{name}', expected letters, digits, '-', '_' and '.', not a keyword"
+        )
+    kind = constants.get("KIND", "task" if task is not False else None)
     if kind not in ("task", *METHOD_KINDS):
-        raise UsageError(f"plug-in {path} has KIND = '{kind}', expected one of {', '.join(METHOD_KINDS)} or task")
+        found = "no KIND" if kind is None else f"KIND = '{kind}'"
+        raise UsageError(f"plug-in {path} has {found}, expected one of {', '.join(METHOD_KINDS)} or task")
     return Plugin(
-        constants["NAME"],
+        name,
         kind,
         constants.get("SUMMARY", ""),
         path.resolve(),
@@ -119,13 +130,16 @@ class Registry:
     def __init__(self, extra: Iterable[Path] = (), folder: Path | None = None) -> None:
         """Find plug-ins: the shipped ones, those of ``folder`` if it bears the marker, ``extra`` files, installed ones.
 
+        ``broken`` tells of files in the user's folders, and of installed ones, that are no plug-ins.
+
         Raises:
-            UsageError: a name taken twice, an unreadable file, a file without a ``NAME``.
+            UsageError: a name taken twice; one of the ``extra`` files that cannot be read or has no ``NAME``.
         """
         self.extra = tuple(path.resolve() for path in extra)
         self.folder = (folder or Path.cwd()).resolve()
         self._found: dict[tuple[str, str], Plugin] = {}
         self.overrides: list[str] = []
+        self.broken: list[str] = []
         for path in _files(PACKAGE / "proposed"):
             self._add(_read(path, "shipped", False))
         self._scan(shipped_folder("baselines"), shipped_folder("tasks"), "shipped")
@@ -133,7 +147,7 @@ class Registry:
             self._scan(self.folder / "baselines", self.folder / "tasks", "folder")
         for group, task in (("mmbench.baselines", False), ("mmbench.tasks", True)):
             for entry in entry_points(group=group):
-                self._add(_read(_installed(entry.module), "installed", task))
+                self._take(entry.module, "installed", task)
         for path in self.extra:
             if not path.is_file():
                 raise UsageError(f"--plugin {path}: no such file")
@@ -146,7 +160,18 @@ class Registry:
     def _scan(self, baselines: Path, tasks: Path, origin: Literal["shipped", "folder"]) -> None:
         for folder, task in ((baselines, False), (tasks, True)):
             for path in _files(folder, (".py", CARD) if task else (".py",)):
-                self._add(_read(path, origin, task))
+                self._take(path, origin, task)
+
+    def _take(self, found: Path | str, origin: Literal["shipped", "folder", "installed"], task: bool) -> None:
+        """Add what a file or an installed module names; a user's that is no plug-in is left out and told."""
+        try:
+            plugin = _read(found if isinstance(found, Path) else _installed(found), origin, task)
+        except UsageError as error:
+            if origin == "shipped":
+                raise
+            self.broken.append(f"left out: {error}")
+        else:
+            self._add(plugin)
 
     def _add(self, plugin: Plugin | None, override: bool = False) -> None:
         if plugin is None:
@@ -167,8 +192,20 @@ class Registry:
         """The plug-in of this name; an unknown one is a UsageError with the nearest names."""
         plugin = self._found.get(("task" if "task" in kinds else "method", name))
         if plugin is None or plugin.kind not in kinds:
-            raise unknown(kinds[0] if len(kinds) == 1 else "method", name, (p.name for p in self.list(*kinds)))
+            what = kinds[0] if len(kinds) == 1 else "method"
+            raise unknown(what, name, (p.name for p in self.list(*kinds)), "; ".join(self.broken))
         return plugin
+
+    def task(self, name: str) -> Task:
+        """The task of this name.
+
+        Raises:
+            UsageError: an unknown name, a file that cannot be loaded or offers no task.
+        """
+        task = getattr(self.load(name, "task"), "TASK", None)
+        if not isinstance(task, Task):
+            raise UsageError(f"plug-in {self.get(name, 'task').path} has no TASK that is a mmbench.contracts.Task")
+        return task
 
     def load(self, name: str, *kinds: Kind) -> ModuleType:
         """Execute the plug-in of this name, once a process, and return its module."""
@@ -204,7 +241,7 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         told = " ".join(str(error).split())
         raise UsageError(f"plug-in {path} cannot be loaded: {type(error).__name__}: {told}") from error

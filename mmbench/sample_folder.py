@@ -55,7 +55,8 @@ def ensure(scratch: Path, task: str, version: int, generate: Callable[[Path], It
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         raise UsageError(
-            f"the sample cannot be written to {scratch}: {error.strerror}; free space or choose another folder"
+            f"the sample cannot be written to {scratch}: {error.strerror}; free space, or choose another folder with "
+            "MMBENCH_CACHE"
         ) from None
     return home
 

@@ -317,3 +317,55 @@ def test_a_plug_in_of_ones_own_is_selected_like_any_other(tmp_path: Path) -> Non
 def test_methods_are_values() -> None:
     (one,), (two,) = parse("igfn+dmtl", REGISTRY, MODALITIES), parse("igfn:delta=0.5+dmtl", REGISTRY, MODALITIES)
     assert isinstance(one, Method) and one == two and hash(one) == hash(two)
+
+
+BUILDS = {
+    "nothing": "",
+    "nonsense": "def build(modalities: int, width: int, *, a: 'Nope' = 1): ...",
+    "one": "def build(modalities): ...",
+    "none": "def build(modalities, width): ...",
+    "wide": """
+from mmbench.modules import Fusion
+def build(modalities, width):
+    if width < 16:
+        raise ValueError("too narrow")
+    fusion = Fusion()
+    fusion.out_features = width
+    return fusion
+""",
+}
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> Registry:
+    """Fusions whose ``build`` is not what it should be."""
+    paths = []
+    for name, body in BUILDS.items():
+        paths.append(tmp_path / f"{name}.py")
+        paths[-1].write_text(f'NAME = "{name}"\nKIND = "fusion"\n{body}\n')
+    return Registry(paths, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("nothing", "has no function build"), ("nonsense", "annotations of build cannot be read")]
+)
+def test_a_plug_in_whose_parameters_cannot_be_told_is_one_line(strangers: Registry, name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
+        select(name, strangers, ("x", "y"), ())
+    assert f"{name}.py" in str(raised.value)
+    _, left_out = select("*+equal", strangers, ("x", "y"), ())
+    assert any(said in line for line in left_out)
+
+
+@pytest.mark.parametrize(("name", "said"), [("one", "positional argument"), ("none", "returned a NoneType")])
+def test_a_plug_in_that_cannot_be_built_is_planned_and_fails_in_its_cell(
+    strangers: Registry, name: str, said: str
+) -> None:
+    ((method,), left_out) = select(name, strangers, ("x", "y"), ())
+    assert not left_out
+    with pytest.raises(TypeError, match=said):
+        build_fusion(method, strangers, 2, 64)
+
+
+def test_a_fusion_that_wants_width_is_planned_with_the_common_one(strangers: Registry) -> None:
+    assert [method.name for method in select("wide", strangers, ("x", "y"), ())[0]] == ["wide+equal"]

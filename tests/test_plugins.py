@@ -87,13 +87,18 @@ def test_an_error_of_many_lines_is_one_line(project: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"NAME = 'x'\ndef (:\n", b"NAME = 'x'\n\xff\xfe\n", b"NAME = 'x'\0\n", b"NAME = 'x'\n  y = 1\n"]
 )
-def test_a_file_that_is_not_python_is_one_line_that_names_it(project: Path, content: bytes) -> None:
+def test_a_file_that_is_not_python_is_left_out_with_one_line_that_names_it(project: Path, content: bytes) -> None:
     path = project / "baselines" / "broken.py"
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="not valid Python") as raised:
-        Registry(folder=project)
-    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+    registry = Registry(folder=project)
+    (line,) = registry.broken
+    assert "not valid Python" in line and str(path) in line and "\n" not in line
+    assert "concat" in names(registry)
+    with pytest.raises(UsageError, match=r"unknown fusion 'broken'.*not valid Python"):
+        registry.get("broken", "fusion")
+    with pytest.raises(UsageError, match="not valid Python"):
+        Registry([path], project.parent)
 
 
 def test_a_dangling_link_and_a_folder_named_like_a_file_are_no_traceback(project: Path) -> None:
@@ -101,8 +106,8 @@ def test_a_dangling_link_and_a_folder_named_like_a_file_are_no_traceback(project
     assert "concat" in names(Registry(folder=project))
     link = project / "baselines" / "gone.py"
     link.symlink_to(project / "nowhere.py")
-    with pytest.raises(UsageError, match=r"gone\.py"):
-        Registry(folder=project)
+    (line,) = Registry(folder=project).broken
+    assert "gone.py" in line
 
 
 def test_a_name_taken_twice_names_both_files(project: Path) -> None:
@@ -147,10 +152,32 @@ def test_plugin_without_file_or_name_says_so(tmp_path: Path, content: str | None
         Registry([path], tmp_path)
 
 
-def test_an_unknown_kind_is_told(project: Path) -> None:
-    write(project / "baselines" / "mine.py", 'NAME = "mine"\nKIND = "fusoin"\n')
-    with pytest.raises(UsageError, match=r"KIND = 'fusoin'.*fusion"):
-        Registry(folder=project)
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('NAME = "mine"\nKIND = "fusoin"\n', "KIND = 'fusoin', expected one of fusion"),
+        ('NAME = "mine"\n', "has no KIND"),
+        ('NAME = "a/b+c"\nKIND = "fusion"\n', "expected letters, digits"),
+        ('NAME = ""\nKIND = "fusion"\n', "expected letters, digits"),
+        ('NAME = "all"\nKIND = "fusion"\n', "not a keyword"),
+    ],
+)
+def test_what_no_selector_could_name_is_told(project: Path, content: str, said: str) -> None:
+    write(project / "baselines" / "mine.py", content)
+    (line,) = Registry(folder=project).broken
+    assert said in line and "mine.py" in line
+
+
+def test_a_task_without_a_task_is_told(project: Path) -> None:
+    write(project / "tasks" / "mine.py", 'NAME = "mine"\nTASK = "digits"\n')
+    with pytest.raises(UsageError, match=r"mine\.py has no TASK"):
+        Registry(folder=project).task("mine")
+
+
+def test_a_plug_in_that_exits_ends_nothing(project: Path) -> None:
+    write(project / "baselines" / "mine.py", FUSION.format(name="mine") + "raise SystemExit(7)\n")
+    with pytest.raises(UsageError, match="SystemExit: 7"):
+        Registry(folder=project).load("mine", "fusion")
 
 
 def test_an_unknown_name_names_the_nearest(tmp_path: Path) -> None:
@@ -218,8 +245,9 @@ def test_an_installed_entry_point_is_listed_without_being_executed(
 
 def test_an_entry_point_to_nowhere_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tmp_path, "mmbench.tasks", "no_such_package.module")
-    with pytest.raises(UsageError, match="no_such_package"):
-        Registry(folder=tmp_path)
+    registry = Registry(folder=tmp_path)
+    assert "no_such_package" in registry.broken[0]
+    assert "crisismmd" in names(registry)
 
 
 def test_an_installed_task_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

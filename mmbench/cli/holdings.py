@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def _task(name: str, plugin: list[Path] | None) -> Task:
     from mmbench.plugins import Registry
 
-    registry = Registry(plugin or [])
-    task: Task = registry.load(registry.get(name, "task").name, "task").TASK
-    return task
+    return Registry(plugin or []).task(name)
 
 
 def _size(size: int) -> str:
@@ -32,6 +30,8 @@ def status(plugin: Plugin = None) -> None:
     """Say for every task whether its data set is here, where, how large, and under which licence."""
     from tabulate import tabulate
 
+    from mmbench.cli.progress import say
+    from mmbench.errors import UsageError
     from mmbench.holdings import holding
     from mmbench.locate import cache_folder
     from mmbench.plugins import Registry
@@ -39,8 +39,17 @@ def status(plugin: Plugin = None) -> None:
     registry = Registry(plugin or [])
     rows = []
     for found in registry.list("task"):
-        held = holding(found.name, registry.load(found.name, "task").TASK, cache_folder())
+        try:
+            held = holding(found.name, registry.task(found.name), cache_folder())
+        except UsageError as error:  # a plug-in of the user's that does not load
+            if found.origin == "shipped":
+                raise
+            rows.append([found.name, "cannot be told", str(found.path), "", ""])
+            say(str(error))
+            continue
         rows.append([held.task, held.state, str(held.folder or ""), _size(held.size), held.licence])
+    for line in registry.broken:
+        say(line)
     typer.echo(tabulate(rows, headers=["task", "data", "folder", "size", "licence"], tablefmt="plain"))
 
 

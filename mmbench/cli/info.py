@@ -1,4 +1,4 @@
-"""``mmbench info``: one task or method in full."""
+"""``mmbench info``: one task, method, encoder or metric in full."""
 
 from __future__ import annotations
 
@@ -10,30 +10,39 @@ import typer
 
 
 def info(
-    name: Annotated[str, typer.Argument(metavar="TASK|METHOD", help="A task, a fusion, a strategy or a model.")],
+    name: Annotated[
+        str, typer.Argument(metavar="TASK|METHOD|ENCODER|METRIC", help="A name, or a method such as igfn+dmtl.")
+    ],
     plugin: Annotated[list[Path] | None, typer.Option(help="A plug-in file to look in too.")] = None,
 ) -> None:
-    """Show a task's protocols, options, licence and citation, or a method's equation and parameters."""
+    """Show a task's protocols, options, licence and citation, a method's equation and parameters, an encoder, a metric."""
     from mmbench.errors import unknown
+    from mmbench.evaluation.metrics import METRICS
+    from mmbench.features import ENCODERS
     from mmbench.methods import UNIMODAL
     from mmbench.plugins import METHOD_KINDS, Registry
 
-    if name == UNIMODAL:
+    registry = Registry(plugin or [])
+    plugins = registry.list("task", *METHOD_KINDS)
+    named = {part.partition(":")[0] for part in name.split("+")}
+    found = [p for p in plugins if p.name in named]
+    if name in ENCODERS:
+        _encoder(name)
+    elif name in METRICS:
+        typer.echo(f"{name} (metric): {METRICS[name].summary}; {METRICS[name].better} is better")
+    elif {p.name for p in found} != named - {UNIMODAL}:
+        known = [*(p.name for p in plugins), *ENCODERS, *METRICS]
+        raise unknown("task, method, encoder or metric", name, known, "; ".join(registry.broken))
+    if UNIMODAL in named:
         from mmbench.training import unimodal
 
         typer.echo(unimodal.__doc__)
-        return
-    registry = Registry(plugin or [])
-    found = [p for p in registry.list("task", *METHOD_KINDS) if p.name == name]
-    if not found:
-        raise unknown("task or method", name, (p.name for p in registry.list("task", *METHOD_KINDS)))
     for item in found:
-        module = registry.load(item.name, item.kind)
         typer.echo(f"{item.name} ({item.kind}): {item.summary}")
         if item.kind == "task":
-            _task(module.TASK)
+            _task(registry.task(item.name))
         else:
-            _method(module, item.kind)
+            _method(registry.load(item.name, item.kind))
 
 
 def _task(task: Any) -> None:
@@ -60,20 +69,41 @@ def _task(task: Any) -> None:
             typer.echo(f"    {option.name}{choices}, default {option.default}: {option.help}")
 
 
-def _method(module: Any, kind: str) -> None:
+def _method(module: Any) -> None:
     from mmbench.methods import parameters_of
 
-    document = inspect.getdoc(module) or ""
-    typer.echo("\n".join(f"  {line}".rstrip() for line in document.splitlines()))
     parameters = parameters_of(module)
-    typer.echo("  parameters:" if parameters else "  no parameters")
-    for name, (annotation, default) in parameters.items():
-        shown = "required" if default is inspect.Parameter.empty else f"default {default}"
-        typer.echo(f"    {name} ({_type_name(annotation)}): {shown}")
+    _document(module)
+    _parameters(parameters)
     if parts := getattr(module, "ABLATIONS", {}):
         typer.echo("  parts, switched off one at a time by --method ablation:…:")
         for words, switch in parts.items():
             typer.echo(f"    {words} ({switch})")
+
+
+def _encoder(name: str) -> None:
+    from importlib import import_module
+
+    from mmbench.features import TABLE
+
+    encoder = TABLE[name]
+    typer.echo(f"{name} (encoder of {'/'.join(encoder.kinds)}): {encoder.summary}")
+    _document(import_module(f"mmbench.features.{encoder.module}"))
+    if encoder.named:
+        typer.echo(f"  given as {name}:<{encoder.named}>, parameters after another colon")
+    _parameters(encoder.parameters)
+
+
+def _document(module: Any) -> None:
+    document = inspect.getdoc(module) or ""
+    typer.echo("\n".join(f"  {line}".rstrip() for line in document.splitlines()))
+
+
+def _parameters(parameters: dict[str, tuple[Any, Any]]) -> None:
+    typer.echo("  parameters:" if parameters else "  no parameters")
+    for name, (annotation, default) in parameters.items():
+        shown = "required" if default is inspect.Parameter.empty else f"default {default}"
+        typer.echo(f"    {name} ({_type_name(annotation)}): {shown}")
 
 
 def _type_name(annotation: Any) -> str:

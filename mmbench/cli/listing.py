@@ -32,6 +32,8 @@ def _plugins(what: str, out: Path, extra: list[Path]) -> list[tuple[str, ...]]:
     from mmbench.plugins import METHOD_KINDS, Registry
 
     registry = Registry(extra)
+    for line in registry.broken:
+        typer.echo(line, err=True)
     if what == "tasks":
         return [(p.name, p.summary, "" if p.origin == "shipped" else f"({p.path})") for p in registry.list("task")]
     return [

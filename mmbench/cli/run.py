@@ -162,7 +162,7 @@ def _run_splits(request: Request, registry: Registry, settings: Settings, energy
     if settings.split_seed is not None:
         raise UsageError("--split-seed and --resplit were given: --resplit draws a split for each of --seeds")
     plans = []
-    for seed in parse_seeds(settings.seeds or DEFAULT_SEEDS):
+    for seed in parse_seeds(DEFAULT_SEEDS if settings.seeds is None else settings.seeds):
         changed = settings.model_copy(update={"seeds": f"{seed},", "split_seed": seed})
         plans.append(make_plan(replace(request, settings=changed), registry))
     if len(plans) < 2:
@@ -201,10 +201,11 @@ def _run_fractions(request: Request, registry: Registry, settings: Settings, ene
 def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> list[Failed]:
     """Train what a plan lacks; the cells that failed."""
     from mmbench.cli.progress import Progress, say
+    from mmbench.running.store import RUN
 
     jobs = settings.jobs or 1
     _announce(plan, jobs)
-    if not plan.todo:
+    if not plan.todo and (plan.folder.path / RUN).is_file():
         from mmbench.running.run import remember_studies
 
         remember_studies(plan)

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from mmbench.audit import audit
-from mmbench.contracts import Dataset, LoadRequest, Task
+from mmbench.contracts import Dataset, LoadRequest
 from mmbench.errors import UsageError
 from mmbench.findings import Finding, first_ids, held_labels, in_order
 from mmbench.locate import cache_folder, find_data
@@ -25,7 +25,7 @@ def audit_task(request: Request, registry: Registry) -> tuple[Plan, list[Finding
     Raises:
         UsageError: what a run with this request would refuse.
     """
-    task: Task = registry.load(registry.get(request.task, "task").name, "task").TASK
+    task = registry.task(request.task)
     if any(option.name == "missing_images" and "mask" in option.choices for option in task.options):
         options = {"missing_images": "mask"} | request.settings.task
         request = replace(request, settings=request.settings.model_copy(update={"task": options}))

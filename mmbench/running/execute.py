@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import operator
 import random
+import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mmbench.config import RunConfig
-from mmbench.contracts import Examples, FitContext, Model, known
+from mmbench.contracts import Concept, Examples, FitContext, Model, known
 from mmbench.errors import MmbenchError
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import compute
@@ -34,6 +37,7 @@ from mmbench.running.stress import deviations, stress
 
 Report = Callable[[Cell, int, int, float], None]
 Scores = NDArray[np.float64]
+ROUNDING = 1e-6  # how far a score of a model in float32 may lie beyond 0 and 1
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Outcome:
 def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) -> dict[str, Any]:
     """Run a cell and store it; return its record. A method that fails is recorded, not raised.
 
-    Everything is single-threaded, so that bits depend neither on the machine's cores nor on ``--jobs``. A cell that is
+    Everything is single-threaded, so that bits depend neither on the machine's cores nor on ``--jobs``. What a method
+    prints goes to the error stream. A cell that is
     there and lacks only predictions under stress is trained again for them, and stays as it is; they are taken only
     where its clean predictions come out the same bit for bit. ``stress_error`` says why a cell got none.
 
@@ -75,6 +80,8 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
         UsageError: the results folder cannot be written.
     """
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float32)  # an earlier cell's plug-in may have changed these
+    torch.set_grad_enabled(True)
     method = place.methods[cell.method]
     for part in method.parts:  # the limit below binds only the libraries that are loaded by then
         place.registry.load(part.plugin, part.kind)
@@ -92,11 +99,11 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     again = stored is not None and stored.get("plugins", {}) == record["plugins"]
     outcome = None
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(1), contextlib.redirect_stdout(sys.stderr):
             outcome = None if place.force else _twin(place, cell, scenarios)
             outcome = outcome or _train(place, cell, report, None if again else meter, scenarios)
         record |= {"status": "done", **outcome.result}
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         out_of_memory = isinstance(error, MemoryError) or "not enough memory" in str(error)
         record |= {
             "status": "oom" if out_of_memory else "failed",
@@ -132,11 +139,14 @@ def _add_stress(
     return stored if problem is None else stored | {"stress_error": problem}
 
 
-def _described(error: Exception) -> dict[str, str]:
+def _described(error: BaseException) -> dict[str, str]:
+    """An error as a record keeps it: its message in one line, and the traceback of what is not meant for the user."""
+    told = " ".join(str(error).split())
+    kind = type(error).__name__
     return {
-        "type": type(error).__name__,
-        "message": str(error) or type(error).__name__,
-        "traceback": "" if isinstance(error, MmbenchError) else traceback.format_exc(),
+        "type": kind,
+        "message": f"{kind}: {told}" if isinstance(error, (LookupError, SystemExit)) else told or kind,
+        "traceback": "" if isinstance(error, MmbenchError) and error.__cause__ is None else traceback.format_exc(),
     }
 
 
@@ -171,13 +181,13 @@ def _train(
     torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for two seconds, which are no method's own
     with meter.measure() if meter is not None else contextlib.nullcontext() as reading:
         started = time.perf_counter()
-        history = model.fit(train, val, context)
+        history = _plain(model.fit(train, val, context))
         fitted = time.perf_counter()
         scores = [predict(model, part, prepared, may_write(place, cell)) for part in (prepared.val, prepared.test)]
         predicted = time.perf_counter()
     result = {
-        "deterministic": model.deterministic,
-        "parameters": model.n_parameters,
+        "deterministic": bool(model.deterministic),
+        "parameters": operator.index(model.n_parameters),
         "timings": {"fit_seconds": fitted - started, "predict_seconds": predicted - fitted},
         "energy": None if reading is None or reading.wh is None else {"wh": reading.wh, "source": reading.source},
         "metrics": _metrics(prepared, scores[0], scores[1], place.config.thresholds == "val"),
@@ -221,18 +231,48 @@ def _metrics(
     return found
 
 
+def _plain(history: object) -> dict[str, Any]:
+    """A history as JSON keeps it: numbers of NumPy and torch become plain ones, what is not finite None.
+
+    Raises:
+        TypeError: it is no dictionary, or holds what JSON cannot.
+    """
+    if not isinstance(history, Mapping):
+        raise TypeError(f"fit returned a {type(history).__name__}, expected a dictionary (its history)")
+
+    def unpacked(value: Any) -> Any:
+        if hasattr(value, "tolist"):
+            return value.tolist()
+        raise TypeError(
+            f"the history that fit returned holds a {type(value).__name__}, expected numbers, texts and lists"
+        )
+
+    plain: dict[str, Any] = json.loads(json.dumps(history, default=unpacked), parse_constant=lambda _: None)
+    return plain
+
+
 def predict(model: Model, part: Part, prepared: Prepared, own: bool) -> dict[str, Scores]:
     """Scores of one split, checked: a model that returns nonsense fails its cell. ``own``: see
     :func:`may_write`.
     """
-    scores = model.predict(part.inputs(own))
-    for concept in prepared.concepts:
-        shape = (len(part.ids), len(concept.labels))
-        given = scores.get(concept.name)
-        if given is None or given.shape != shape or not np.isfinite(given).all():
-            found = "nothing" if given is None else f"shape {given.shape}, finite: {bool(np.isfinite(given).all())}"
-            raise ValueError(f"scores of concept {concept.name}: expected finite {shape}, got {found}")
-    return scores
+    found = model.predict(part.inputs(own))
+    if not isinstance(found, Mapping):
+        raise TypeError(f"predict returned a {type(found).__name__}, expected scores by concept")
+    return {concept.name: _scores(found, concept, len(part.ids)) for concept in prepared.concepts}
+
+
+def _scores(found: Mapping[str, Any], concept: Concept, n: int) -> Scores:
+    """The scores of one concept, float64 (n, K): finite, and in [0, 1] where they are probabilities."""
+    shape = (n, len(concept.labels))
+    given = np.asarray(found.get(concept.name), dtype=np.float64)
+    if given.shape != shape or not np.isfinite(given).all():
+        got = f"shape {given.shape}, finite: {bool(np.isfinite(given).all())}" if concept.name in found else "nothing"
+        raise ValueError(f"scores of concept {concept.name}: expected finite {shape}, got {got}")
+    if concept.kind != "score" and n and not (given.min() >= -ROUNDING and given.max() <= 1 + ROUNDING):
+        raise ValueError(
+            f"scores of concept {concept.name}: expected 0 to 1, got {given.min():.3g} to {given.max():.3g}"
+        )
+    return given
 
 
 def predictions_writer(prepared: Prepared, scores: dict[str, Scores]) -> Callable[[Path], None]:

@@ -21,6 +21,7 @@ from mmbench.locate import cache_folder, find_data
 from mmbench.methods import Method, ablations, select, sweeps
 from mmbench.plugins import Registry
 from mmbench.running.execute import plugin_digests
+from mmbench.running.loading import load_dataset
 from mmbench.running.prepare import split_digest, usable_split
 from mmbench.running.store import Cell, RunFolder, folder_name
 from mmbench.running.stress import list_scenarios, parse_stress
@@ -165,18 +166,19 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         UsageError: anything that the request got wrong.
     """
     settings = request.settings
-    task: Task = registry.load(registry.get(request.task, "task").name, "task").TASK
+    task = registry.task(request.task)
     protocol = find_protocol(request.task, task, settings.protocol)
     options = _options(request.task, task, protocol, settings.task)
     names = tuple(modality.name for modality in task.modalities)
     modalities = _choose("modality", settings.modalities, names, _usual_modalities(task, protocol))
     encoders = _encoders(task, modalities, settings.encoders)
-    seeds = parse_seeds(settings.seeds or DEFAULT_SEEDS)
-    asked = settings.method or "all"
+    seeds = parse_seeds(DEFAULT_SEEDS if settings.seeds is None else settings.seeds)
+    asked = "all" if settings.method is None else settings.method
     methods, skipped = select(asked, registry, modalities, protocol.suite)
     root = find_data(request.task, task, settings.data, request.require_data)
     split_seed = settings.split_seed or 0
-    dataset = task.load(LoadRequest(root, cache_folder(), protocol, options, modalities, split_seed))
+    asked_for = LoadRequest(root, cache_folder(), protocol, options, modalities, split_seed)
+    dataset = load_dataset(request.task, task, asked_for)
     kinds = {m.name: m.kind for m in task.modalities}
     joined: tuple[str, ...] = ()
     if settings.near_duplicates == "group":
@@ -220,7 +222,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     return Plan(
         request.task, task, protocol, dataset, config, features, folder, by_name,
         ablations(asked, registry, modalities), sweeps(asked, registry, modalities), stress, seeds, cells, todo,
-        (*overrides, *joined, *registry.overrides), (*skipped, *changed), request.force,
+        (*overrides, *joined, *registry.overrides), (*registry.broken, *skipped, *changed), request.force,
     )  # fmt: skip
 
 

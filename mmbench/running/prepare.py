@@ -98,16 +98,19 @@ def refuse_bad(dataset: Dataset, bad: Mapping[int, str], policy: str) -> None:
     Raises:
         UsageError: names how many and the first three.
     """
+    told = name_bad(dataset, bad)
+    if told and policy != "drop":
+        raise UsageError(f"{told}: mend them, or leave those rows out with --bad-images drop")
+
+
+def name_bad(dataset: Dataset, bad: Mapping[int, str]) -> str:
+    """How many inputs of rows in use cannot be read, and the first three; nothing where all can."""
     used = np.zeros(len(dataset.ids), dtype=bool)
     for problem in dataset.problems:
         used |= problem.split != ""
     rows = [row for row in sorted(bad) if used[row]]
-    if rows and policy != "drop":
-        shown = "; ".join(f"{dataset.ids[row]}: {bad[row]}" for row in rows[:3])
-        raise UsageError(
-            f"{len(rows)} inputs cannot be read ({shown}{'; …' if len(rows) > 3 else ''}): "
-            "mend them, or leave those rows out with --bad-images drop"
-        )
+    shown = "; ".join(f"{dataset.ids[row]}: {bad[row]}" for row in rows[:3])
+    return f"{len(rows)} inputs cannot be read ({shown}{'; …' if len(rows) > 3 else ''})" if rows else ""
 
 
 def usable_split(problem: Problem, bad: Mapping[int, str]) -> NDArray[np.str_]:

@@ -14,7 +14,7 @@ from mmbench.running.backends import run_in_processes, run_serially
 from mmbench.running.energy import Meter
 from mmbench.running.execute import Report, Workplace, predictions_writer
 from mmbench.running.plan import Plan, describe
-from mmbench.running.prepare import Prepared, encode_stateless, prepare, refuse_bad
+from mmbench.running.prepare import Prepared, encode_stateless, name_bad, prepare, refuse_bad
 from mmbench.running.provenance import provenance
 from mmbench.running.store import CEILING, Cell
 from mmbench.running.stress import check_stress, join_levels, list_scenarios
@@ -33,8 +33,17 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
     say("encoding " + ", ".join(f"{m} with {e}" for m, e in plan.config.encoders.items()))
     stateless = encode_stateless(plan.dataset, plan.task, plan.config.encoders, cache_folder())
     refuse_bad(plan.dataset, stateless.bad, plan.config.options.get("bad_images", "error"))
-    if stateless.bad:
-        say(f"left out {len(stateless.bad)} rows whose input cannot be read")
+    told = name_bad(plan.dataset, stateless.bad)
+    if told:
+        say(f"{told}: those rows are left out")
+    wanted = {cell.problem for cell in plan.todo}
+    prepared = {}
+    for problem in plan.dataset.problems:
+        if problem.name in wanted:
+            prepared[problem.name] = prepare(
+                plan.dataset, problem, plan.task, plan.config.encoders, plan.config.concepts, stateless, cache_folder()
+            )
+            check_stress(prepared[problem.name].test, plan.stress)
     source = provenance()
     info = {**describe(plan, stateless.bad), "energy_source": energy_source, **source}
     if (plan.folder.path / "run.json").exists():  # an earlier command's plug-ins and meter stay named
@@ -47,15 +56,8 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
     plan.folder.write_info(info)
     if plan.dataset.facets:
         plan.folder.write_facets(_test_facets(plan.dataset))
-    wanted = {cell.problem for cell in plan.todo}
-    prepared = {}
-    for problem in plan.dataset.problems:
-        if problem.name in wanted:
-            prepared[problem.name] = prepare(
-                plan.dataset, problem, plan.task, plan.config.encoders, plan.config.concepts, stateless, cache_folder()
-            )
-            _write_ceilings(plan, prepared[problem.name], source)
-            check_stress(prepared[problem.name].test, plan.stress)
+    for ready in prepared.values():
+        _write_ceilings(plan, ready, source)
     scenarios = list_scenarios(plan.stress, plan.config.modalities)
     return Workplace(plan.folder, plan.config, registry, prepared, plan.methods, source, plan.force, scenarios)
 

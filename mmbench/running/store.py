@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from urllib.parse import quote
 from mmbench.errors import MmbenchError, UsageError
 
 SCHEMA_VERSION = 1
+RUN = "run.json"
 INSIDE = "inside.json"
 CEILING = "ceiling:"  # the methods of a generated sample's best possible scores
 
@@ -61,7 +63,7 @@ class RunFolder:
         Raises:
             UsageError: it is absent, damaged, or of another schema.
         """
-        path = self.path / "run.json"
+        path = self.path / RUN
         try:
             info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -87,7 +89,7 @@ class RunFolder:
         """Write ``run.json`` atomically."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / "run.json", _json({"schema_version": SCHEMA_VERSION, **info}))
+            write_atomically(self.path / RUN, _json({"schema_version": SCHEMA_VERSION, **info}))
 
     def write_facets(self, facets: dict[str, dict[str, str]]) -> None:
         """Write ``facets.json`` atomically: by facet the value of each sample id."""
@@ -233,19 +235,37 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _replace_folder(temporary: Path, final: Path) -> None:
-    """Rename a folder into place, over an older one if there is one."""
-    if final.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
-        final.rename(old / final.name)
-        try:
-            temporary.rename(final)
-        except BaseException:
-            (old / final.name).rename(final)
-            raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
-    else:
+    """Rename a folder into place, over an older one if there is one; of processes that do so at once one stays.
+
+    The older one is gone only when the new one is there.
+    """
+    if _renamed(temporary, final):
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
+    taken = 0
+    try:
+        while not _renamed(temporary, final):
+            with contextlib.suppress(FileNotFoundError):  # another process took it away first
+                final.rename(old / str(taken))
+                taken += 1
+    except BaseException:
+        if taken:
+            with contextlib.suppress(OSError):
+                (old / str(taken - 1)).rename(final)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _renamed(temporary: Path, final: Path) -> bool:
+    """Rename a folder; False where there is one already."""
+    try:
         temporary.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def _flush(path: Path) -> None:

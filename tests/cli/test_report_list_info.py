@@ -90,3 +90,30 @@ def test_help_and_version(mmbench):
     assert mmbench("--version").out.startswith("mmbench ")
     assert "run" in mmbench("--help").out
     assert "--missing-images" in mmbench("run", "--help").out
+
+
+def test_info_of_a_method_shows_its_parts_and_of_an_encoder_its_parameters(mmbench):
+    both = mmbench("info", "igfn:delta=0.1+dmtl").out
+    assert "igfn (fusion)" in both and "dmtl (strategy)" in both and "beta (float): default 2" in both
+    encoder = mmbench("info", "hf").out
+    assert "pool (auto|mean|cls|max|pooler): default auto" in encoder and "hf:<name or folder>" in encoder
+    assert "tfidf-svd (encoder of text)" in mmbench("info", "tfidf-svd").out
+    assert "higher is better" in mmbench("info", "macro_f1").out
+    for wrong in ("igfn+dmtll", "tfidf-sdv", "+", ""):
+        assert mmbench("info", wrong).code == 2
+
+
+def test_a_broken_file_of_the_users_stops_no_listing_and_no_run(mmbench, tmp_path):
+    (tmp_path / "mmbench.toml").touch()
+    (tmp_path / "baselines").mkdir()
+    (tmp_path / "baselines" / "broken.py").write_text("def (:\n")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "broken.toml").write_text("x = [\n")
+    for what, known in (("tasks", "digits"), ("methods", "concat")):
+        listed = mmbench("list", what)
+        assert listed.code == 0 and known in listed.out
+        assert listed.err.count("left out: ") == 2 and "broken.py" in listed.err and "broken.toml" in listed.err
+    done = mmbench("run", "digits", "--method", "majority", "--seeds", "1", "--no-energy")
+    assert done.code == 0 and "broken.py" in done.err
+    assert "broken.py" in mmbench("run", "digits", "--method", "broken+equal").complaint
+    assert mmbench("data", "status").code == 0

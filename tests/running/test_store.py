@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,31 @@ def test_no_run_says_how_to_start_one(tmp_path):
         find_run(None, tmp_path / "none")
     with pytest.raises(UsageError, match="none"):
         find_run("x", tmp_path)
+
+
+def test_processes_that_store_one_cell_at_once_leave_it_whole(folder):
+    """Three writers replace the cell twenty times each; threads are at odds over the file system as processes are."""
+
+    def write(writer):
+        for turn in range(20):
+            folder.write_cell(CELL, record(note=f"{writer} {turn}"), lambda path: path.write_bytes(b"scores"))
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    assert folder.is_done(CELL)
+    assert [path.name for path in folder.cell_path(CELL).parent.iterdir()] == ["seed-3"]
+
+
+def test_an_older_cell_comes_back_where_the_newer_one_cannot_take_its_place(folder, monkeypatch):
+    folder.write_cell(CELL, record(note="old"), lambda path: path.write_bytes(b"scores"))
+    rename = Path.rename
+
+    def broken(path, target):
+        if path.name.startswith(".seed-3.") and not Path(target).exists():
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(UsageError, match="Input/output error"):
+        folder.write_cell(CELL, record(note="new"))
+    assert folder.result(CELL)["note"] == "old" and folder.is_done(CELL)

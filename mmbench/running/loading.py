@@ -1,0 +1,88 @@
+"""A task's data as its loader gives them, checked against the contract before anything is made of them."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Problem, Task
+from mmbench.errors import MmbenchError, UsageError
+
+
+def load_dataset(name: str, task: Task, request: LoadRequest) -> Dataset:
+    """What the task loads.
+
+    Raises:
+        UsageError: what the loader raises, with the place where it did, and data that are not as the contract says.
+    """
+    try:
+        dataset = task.load(request)
+    except MmbenchError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        told = traceback.format_exception_only(error)[-1].strip()
+        raise UsageError(
+            f"task {name} cannot load its data: {told} ({Path(last.filename).name}, line {last.lineno})"
+        ) from error
+    try:
+        _check(dataset, request.modalities)
+    except ValueError as error:
+        raise UsageError(f"task {name} loads data that are not as mmbench.contracts.Dataset says: {error}") from None
+    return dataset
+
+
+def _check(dataset: Dataset, modalities: tuple[str, ...]) -> None:
+    """Raise a ValueError that names the first thing that is wrong."""
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"load returned {type(dataset).__name__}")
+    n = len(dataset.ids)
+    twice = [sample for sample, count in Counter(dataset.ids.tolist()).items() if count > 1]
+    if twice:
+        raise ValueError(f"the id '{twice[0]}' stands for {dataset.ids.tolist().count(twice[0])} rows")
+    sized: dict[str, Sized] = {
+        "groups": dataset.groups,
+        **{f"facet {key}": value for key, value in dataset.facets.items()},
+    }
+    for modality in modalities:
+        if modality not in dataset.inputs:
+            raise ValueError(f"there are no inputs of modality {modality}")
+        sized[f"inputs of {modality}"] = dataset.inputs[modality]
+    for what, values in sized.items():
+        if len(values) != n:
+            raise ValueError(f"{what}: {len(values)} values for {n} rows")
+    for concept in dataset.concepts:
+        if concept.name not in dataset.targets:
+            raise ValueError(f"there are no targets of concept {concept.name}")
+        _check_target(concept, dataset.targets[concept.name], n)
+    for problem in dataset.problems:
+        _check_problem(problem, {concept.name for concept in dataset.concepts}, n)
+
+
+def _check_target(concept: Concept, target: NDArray[Any], n: int) -> None:
+    many, k = concept.kind == "multilabel", len(concept.labels)
+    shape, kind = ((n, k) if many else (n,)), "f" if concept.kind == "score" else "i"
+    if target.shape != shape or target.dtype.kind != kind:
+        expected = f"{'float' if kind == 'f' else 'integer'} {shape}"
+        raise ValueError(f"targets of {concept.name}: {target.dtype} {target.shape}, expected {expected}")
+    if kind == "i" and n and not (target.min() >= -1 and target.max() < (2 if many else k)):
+        raise ValueError(
+            f"targets of {concept.name}: {target.min()} to {target.max()}, expected -1 to {1 if many else k - 1}"
+        )
+
+
+def _check_problem(problem: Problem, concepts: set[str], n: int) -> None:
+    for concept in problem.concepts:
+        if concept not in concepts:
+            raise ValueError(f"problem {problem.name} has a concept {concept} that is not declared")
+    if problem.split.shape != (n,):
+        raise ValueError(f"the split of problem {problem.name}: shape {problem.split.shape}, expected {(n,)}")
+    for part in np.unique(problem.split).tolist():
+        if part not in (*SPLITS, ""):
+            raise ValueError(f"the split of problem {problem.name} holds '{part}', expected {', '.join(SPLITS)} or ''")
