@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench.features import Encoded
 from mmbench.features.cache import cached_rows
+from mmbench.features.padding import stack
 from mmbench.hashing import digest
 
 Rows = Iterator[tuple[int, NDArray[np.float32]]]
@@ -17,17 +19,18 @@ Rows = Iterator[tuple[int, NDArray[np.float32]]]
 
 def encode_distinct(
     values: Sequence[str | None], cache: Path, key: str, encode: Callable[[list[str]], Rows]
-) -> NDArray[np.float32]:
+) -> Encoded:
     """Encode each distinct text once.
 
     Args:
         values: n texts; a missing one is None.
         cache: the cache folder.
         key: hex digest of the encoder and all its vectors depend on but the text.
-        encode: given the texts that no cache has, yields place and vector, float32 (d,); what it leaves out is zeros.
+        encode: given the texts that no cache has, yields place and vector, float32 (d,), or a vector a token, (T, d);
+            what it leaves out is zeros.
 
     Returns:
-        (n, d) float32; (n, 0) where no text at all has a vector.
+        (n, d), or (n, T, d) with steps; (n, 0) where no text at all has a vector.
     """
     text_of = {digest([text]): text for text in set(values) if text is not None}
 
@@ -36,11 +39,8 @@ def encode_distinct(
             yield contents[row], vector
 
     vectors = cached_rows(cache, key, list(text_of), encode_missing)
-    encoded = np.zeros((len(values), len(next(iter(vectors.values()), []))), dtype=np.float32)
-    for row, text in enumerate(values):
-        if text is not None and (content := digest([text])) in vectors:
-            encoded[row] = vectors[content]
-    return encoded
+    found, steps = stack([None if text is None else vectors.get(digest([text])) for text in values], width=0)
+    return Encoded(found, steps=steps)
 
 
 def full_batches(lengths: Sequence[int], batch_size: int) -> Iterator[tuple[list[int], int]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmbench.features import Encoded
 from mmbench.features.cache import cached_rows
-from mmbench.features.padding import pad
+from mmbench.features.padding import stack
 from mmbench.hashing import digest
 
 
@@ -59,11 +59,5 @@ def encode_files(
 
     vectors = cached_rows(cache, key, list(file_of), encode_missing)
     bad |= {row: unreadable[content] for row, content in content_of.items() if content not in vectors}
-    if next(iter(vectors.values()), np.empty(0)).ndim == 2:
-        padded, steps = pad([vectors.get(content_of.get(row, "")) for row in range(len(values))])
-        return Encoded(padded, bad, steps)
-    encoded = np.zeros((len(values), len(next(iter(vectors.values()), [0]))), dtype=np.float32)
-    for row, content in content_of.items():
-        if content in vectors:
-            encoded[row] = vectors[content]
-    return Encoded(encoded, bad)
+    encoded, steps = stack([vectors.get(content_of.get(row, "")) for row in range(len(values))], width=1)
+    return Encoded(encoded, bad, steps)

@@ -8,6 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def stack(
+    rows: Sequence[NDArray[np.float32] | None], width: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Vectors (d,), or sequences (T_i, d), None where one is missing, to (n, d), or to what :func:`pad` makes of them.
+
+    A missing vector is zeros; ``width`` is the d where all are missing.
+    """
+    first = next((row for row in rows if row is not None), np.zeros(width, dtype=np.float32))
+    if first.ndim == 2:
+        return pad(rows)
+    values = np.zeros((len(rows), len(first)), dtype=np.float32)
+    for place, row in enumerate(rows):
+        if row is not None:
+            values[place] = row
+    return values, None
+
+
 def pad(rows: Sequence[NDArray[np.float32] | None]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Sequences (T_i, d), None where one is missing, to (n, T, d) with zeros after their ends, and the steps (n, T).
 

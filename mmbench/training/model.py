@@ -16,6 +16,7 @@ from mmbench.modules import Fusion, Strategy
 from mmbench.training.loop import train_network
 from mmbench.training.losses import Scale, has_label, list_objectives, scale_of, standardised
 from mmbench.training.network import Network, Trainable, look_into, predict_logits
+from mmbench.training.optimiser import Optimiser, common_optimiser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 class TrainedModel(Model):
     """A network, whatever it is made of, trained with a strategy by the one loop.
 
-    ``plateau`` has the learning rate divided by ten where the validation objective has stopped falling.
+    ``plateau`` has the learning rate divided by ten where the validation objective has stopped falling. ``resumes`` has
+    the state of each epoch kept, so that a training that was interrupted goes on: for those that take hours.
     """
 
     plateau = False
+    resumes = False
 
     def __init__(
         self,
@@ -46,6 +49,9 @@ class TrainedModel(Model):
 
     def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
         """Train one network, or one an objective where the strategy asks for that."""
+        self.device = context.device
+        if not self.resumes:
+            context = replace(context, checkpoint=None)
         self.concepts, self.by_label = context.concepts, context.settings.objectives == "label"
         self.scales = {c.name: scale_of(train.targets[c.name]) for c in self.concepts if c.kind == "score"}
         train, val = (replace(part, targets=standardised(part.targets, self.scales)) for part in (train, val))
@@ -62,17 +68,10 @@ class TrainedModel(Model):
             sizes = {name: train.inputs.values[name].shape[-1] for name in names}
             sequences = frozenset(train.inputs.steps)
             network = self.make_network(sizes, sequences, strategy.heads, concepts, context.settings)
-            histories.append(
-                train_network(
-                    network,
-                    strategy,
-                    local,
-                    _columns(train, group, separate),
-                    _columns(val, group, separate),
-                    context,
-                    self.plateau,
-                )
-            )
+            network.to(context.device), strategy.to(context.device)
+            parts = (_columns(train, group, separate), _columns(val, group, separate))
+            optimiser = self.make_optimiser(network, strategy, context.settings, len(parts[0]))
+            histories.append(train_network(network, strategy, local, *parts, context, optimiser))
             self.fitted.append((group, network, strategy))
         if not separate:
             return histories[0]
@@ -91,6 +90,10 @@ class TrainedModel(Model):
 
         Its weights are drawn from torch's global generator.
         """
+
+    def make_optimiser(self, network: Trainable, strategy: Strategy, settings: Training, rows: int) -> Optimiser:
+        """What moves the parameters, for so many training rows."""
+        return common_optimiser([*network.parameters(), *strategy.parameters()], settings, self.plateau)
 
     def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
         """Scores by concept, float64 (n, K)."""
@@ -122,7 +125,12 @@ class TrainedModel(Model):
     @property
     def n_parameters(self) -> int:
         """Parameters of the networks, and of the strategy where it has any."""
-        return sum(p.numel() for _, network, s in self.fitted for p in (*network.parameters(), *s.parameters()))
+        return sum(
+            p.numel()
+            for _, network, s in self.fitted
+            for p in (*network.parameters(), *s.parameters())
+            if p.requires_grad
+        )
 
 
 class NetworkModel(TrainedModel):
