@@ -176,8 +176,8 @@ def killed(folder: Path, device: str) -> list[str]:
     left = list((folder / "parts").glob("*/cells/*/*/.*"))
     gap = max(float(np.abs(scores[key] - others[key]).max()) for key in scores)
     return [
-        f"killed after {len(writes)} epochs, with a checkpoint: {stopped}; resumed to {parts['history']['epochs']} epochs "
-        f"of {whole['history']['epochs']}, {len(left)} files left behind",
+        f"killed after {len(writes)} epochs, with a checkpoint: {stopped}; {len(left)} files left behind",
+        f"epochs {parts['history']['epochs']} of {whole['history']['epochs']} in the one left alone",
         f"precision {parts['history']['precision']}; validation objectives {whole['history']['val']} and "
         f"{parts['history']['val']}; largest Δ score {gap:.1e} ({'same bits' if gap == 0 else 'not the same bits'})",
         f"macro F1 {whole['metrics']['topic']['macro_f1']:.3f} and {parts['metrics']['topic']['macro_f1']:.3f}",

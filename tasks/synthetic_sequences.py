@@ -7,9 +7,9 @@ and two cues in {0, …, K - 1} point at it, each equal to y with its strength q
   when that is: it takes both modalities, at the same time;
 - the ``lasting`` cue is shown by one modality at every step: when does not matter, nor do the others.
 
-Concept c has modality c mod N raise the flag, and c + 1 mod N show both cues. At all other steps, and in modalities
-that have none to show, symbols are random and so is the moment of a flag: all modalities look alike, and alone they
-tell (almost) nothing of the moment cue. Gaussian noise and a random rotation follow. The posterior is exact:
+Concept c has modality c mod 2 raise the flag, and the other show both cues. At all other steps, and in the modality
+that has none to show, symbols are random and so is the moment of a flag: both modalities look alike, and alone they
+tell little of the moment cue. Gaussian noise and a random rotation follow. The posterior is exact:
 
     p(y | x_S) ∝ Π_cue (q l(y) + (1 - q) / K)
     l_moment(c) = Σ_t w_t p_t(c),  w = softmax over t of flag / σ²,  p_t = softmax of the symbol's evidence at step t
@@ -44,7 +44,7 @@ NAME = "synthetic-sequences"
 SUMMARY = "generated sequences with a known law: cues across modalities at one moment, or lasting, with the best scores"
 
 Array = NDArray[np.float64]
-NAMES = ("m1", "m2", "m3")
+NAMES = ("m1", "m2")
 
 
 class Law(BaseModel):
@@ -52,10 +52,10 @@ class Law(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    samples: int = Field(default=3000, ge=50, le=1_000_000, description="rows")
-    steps: int = Field(default=10, ge=2, le=500, description="the most steps of a sample")
-    shortest: int = Field(default=6, ge=1, description="the fewest steps of a sample")
-    concepts: int = Field(default=2, ge=1, le=20, description="concepts")
+    samples: int = Field(default=4000, ge=50, le=1_000_000, description="rows")
+    steps: int = Field(default=8, ge=2, le=500, description="the most steps of a sample")
+    shortest: int = Field(default=5, ge=1, description="the fewest steps of a sample")
+    concepts: int = Field(default=1, ge=1, le=20, description="concepts")
     labels: int = Field(default=2, ge=2, le=20, description="classes of each concept")
     moment: float = Field(default=0.95, ge=0, le=1, description="how often the cue across modalities is right")
     lasting: float = Field(default=0.0, ge=0, le=1, description="how often the cue that lasts is right")

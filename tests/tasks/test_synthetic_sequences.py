@@ -31,7 +31,7 @@ def load(
 def enumerate_posterior(law: Any, drawn: Any, row: int, concept: int, seen: tuple[int, ...]) -> NDArray[np.float64]:
     """p(y | what is seen) for one row, summing over the cues, the moment of the flag and the symbol at every step."""
     k, steps = law.labels, int(drawn.there[row].sum())
-    raises, shows = concept % 3, (concept + 1) % 3
+    raises, shows = concept % 2, (concept + 1) % 2
     flag_seen = raises in seen and drawn.present[raises, row]
     symbols_seen = shows in seen and drawn.present[shows, row]
 
@@ -56,7 +56,7 @@ def enumerate_posterior(law: Any, drawn: Any, row: int, concept: int, seen: tupl
 
 
 @pytest.mark.parametrize(("k", "concepts"), [(2, 2), (3, 4)])
-@pytest.mark.parametrize("seen", [(0,), (1,), (0, 1), (0, 1, 2)])
+@pytest.mark.parametrize("seen", [(0,), (1,), (0, 1)])
 def test_posterior_equals_enumeration(k: int, concepts: int, seen: tuple[int, ...]) -> None:
     law = Law(samples=50, steps=4, shortest=2, concepts=concepts, labels=k, moment=0.8, lasting=0.5, noise=0.6,
               missing=0.3, seed=2)  # fmt: skip
@@ -71,7 +71,7 @@ def test_posterior_equals_enumeration(k: int, concepts: int, seen: tuple[int, ..
 def test_posterior_is_calibrated(noise: float) -> None:
     law = Law(samples=20_000, moment=0.7, lasting=0.3, noise=noise, missing=0.2)
     drawn = task.draw(law)
-    p, y = task.posterior(law, drawn, range(3))[..., 1].ravel(), drawn.classes.ravel() == 1
+    p, y = task.posterior(law, drawn, range(2))[..., 1].ravel(), drawn.classes.ravel() == 1
     for low in np.arange(0, 1, 0.1):
         inside = (p >= low) & (p < low + 0.1)
         if inside.sum() > 500:
@@ -85,25 +85,26 @@ def accuracy(law: Any, seen: tuple[int, ...], concept: int = 0) -> float:
 
 def test_the_moment_takes_both_modalities_and_the_lasting_cue_one() -> None:
     moment = Law(samples=4000, moment=0.95, lasting=0)
-    assert accuracy(moment, (0, 1)) > 0.95 and accuracy(moment, (0, 1, 2)) > 0.95
-    assert 0.45 < accuracy(moment, (0,)) < 0.55 and 0.45 < accuracy(moment, (0, 2)) < 0.55
-    assert accuracy(moment, (1,)) < 0.7, "the symbols without the moment tell little"
+    assert accuracy(moment, (0, 1)) > 0.95
+    assert 0.45 < accuracy(moment, (0,)) < 0.55
+    assert accuracy(moment, (1,)) < 0.75, "the symbols without the moment tell little"
     lasting = Law(samples=4000, moment=0, lasting=0.9)
-    assert accuracy(lasting, (1,)) > 0.93 and accuracy(lasting, (0, 2)) < 0.55
-    assert accuracy(lasting, (2,), concept=1) > 0.93
+    assert accuracy(lasting, (1,)) > 0.93 and accuracy(lasting, (0,)) < 0.55
+    two = Law(samples=4000, moment=0, lasting=0.9, concepts=2)
+    assert accuracy(two, (0,), concept=1) > 0.93 and accuracy(two, (1,), concept=1) < 0.55
 
 
 def test_what_a_method_gets() -> None:
     dataset = load(samples=200, missing=0.3, steps=7, shortest=3)
     for name in task.NAMES:
         values = np.asarray(dataset.inputs[name])
-        assert values.shape == (200, 7, 2 * (1 + 2 * 2))
+        assert values.shape == (200, 7, 1 + 2 * 2)
         there = ~np.isnan(values[:, :, 0])
         assert (np.isnan(values).all(axis=2) == ~there).all()
         lengths = there.sum(axis=1)
         assert set(lengths[lengths > 0]) <= set(range(3, 8)) and {3, 7} <= set(lengths)
         assert (there == (np.arange(7) < lengths[:, None])).all(), "steps that are there come first"
-    assert set(dataset.ceilings) == {"m1", "m2", "m3", "m1+m2", "m1+m3", "m2+m3", "m1+m2+m3"}
+    assert set(dataset.ceilings) == {"m1", "m2", "m1+m2"}
     assert dataset.generated and "(generated)" in dataset.title
     assert load(samples=200).fingerprint != load(samples=200, seed=1).fingerprint
     assert load(samples=200).fingerprint == load(samples=200).fingerprint
@@ -118,9 +119,9 @@ def test_symbols_alone_look_alike_in_all_modalities() -> None:
 
 
 def test_only_some_modalities() -> None:
-    some, every = load(seen=("m1", "m3"), samples=100), load(samples=100)
-    assert list(some.inputs) == ["m1", "m3"]
-    np.testing.assert_array_equal(some.inputs["m3"], every.inputs["m3"])
+    some, every = load(seen=("m2",), samples=100), load(samples=100)
+    assert list(some.inputs) == ["m2"] and set(some.ceilings) == {"m2"}
+    np.testing.assert_array_equal(some.inputs["m2"], every.inputs["m2"])
     np.testing.assert_array_equal(some.targets["concept-1"], every.targets["concept-1"])
 
 
@@ -128,7 +129,7 @@ def test_only_some_modalities() -> None:
     ("options", "said"),
     [
         ({"steps": "1"}, "task.steps was given '1'"),
-        ({"steps": "5"}, "shortest=6 is more than steps=5"),
+        ({"steps": "4"}, "shortest=5 is more than steps=4"),
         ({"noise": "nan"}, "task.noise was given 'nan'"),
         ({"labels": "many"}, "task.labels was given 'many'"),
         ({"moment": "1.5"}, "task.moment was given '1.5'"),
