@@ -53,8 +53,8 @@ class Law(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     samples: int = Field(default=4000, ge=50, le=1_000_000, description="rows")
-    steps: int = Field(default=8, ge=2, le=500, description="the most steps of a sample")
-    shortest: int = Field(default=5, ge=1, description="the fewest steps of a sample")
+    steps: int = Field(default=6, ge=2, le=500, description="the most steps of a sample")
+    shortest: int = Field(default=4, ge=1, description="the fewest steps of a sample")
     concepts: int = Field(default=1, ge=1, le=20, description="concepts")
     labels: int = Field(default=2, ge=2, le=20, description="classes of each concept")
     moment: float = Field(default=0.95, ge=0, le=1, description="how often the cue across modalities is right")

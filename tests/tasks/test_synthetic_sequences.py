@@ -129,7 +129,7 @@ def test_only_some_modalities() -> None:
     ("options", "said"),
     [
         ({"steps": "1"}, "task.steps was given '1'"),
-        ({"steps": "4"}, "shortest=5 is more than steps=4"),
+        ({"steps": "3"}, "shortest=4 is more than steps=3"),
         ({"noise": "nan"}, "task.noise was given 'nan'"),
         ({"labels": "many"}, "task.labels was given 'many'"),
         ({"moment": "1.5"}, "task.moment was given '1.5'"),
