@@ -86,6 +86,8 @@ class Settings(BaseModel):
     data: Path | None = None
     out: Path | None = None
     jobs: int | None = Field(default=None, ge=1)
+    device: str | None = None
+    finetune: bool | None = None
     split_seed: int | None = Field(default=None, ge=0)
     thresholds: Literal["fixed", "val"] | None = None
     near_duplicates: Literal["keep", "group"] | None = None

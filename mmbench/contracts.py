@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mmbench.bulk import Pages
     from mmbench.config import Training
+    from mmbench.training.checkpoint import Checkpoint
 
 ConceptKind = Literal["exclusive", "multilabel", "score"]
 InputKind = Literal["text", "image", "audio", "video", "vector", "sequence", "motion"]
@@ -241,12 +242,15 @@ class Inputs:
         values: by modality, float32 (n, d_m), or (n, T_m, d_m) for a sequence; what is missing is zero.
         present: by modality, bool (n,).
         steps: by modality that is a sequence, bool (n, T_m): the steps that are there.
+        raw: by modality that a model asked for (:meth:`Model.wants_raw`), (n,) objects: what was encoded (text, path),
+            None where it is missing. Its ``values`` may then be without features.
         pages: where values lie in files, what keeps them out of memory; rows that are taken come into memory.
     """
 
     values: dict[str, torch.Tensor]
     present: dict[str, torch.Tensor]
     steps: dict[str, torch.Tensor] = field(default_factory=dict)
+    raw: dict[str, NDArray[np.object_]] = field(default_factory=dict)
     pages: Pages | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
@@ -262,8 +266,16 @@ class Inputs:
             values,
             {name: value[index] for name, value in self.present.items()},
             {name: value[index] for name, value in self.steps.items()},
+            {name: value[index if isinstance(index, slice) else index.numpy()] for name, value in self.raw.items()},
             pages=pages,
         )
+
+    def to(self, device: torch.device) -> Inputs:
+        """The same on a device; what is raw stays where it is."""
+        values, present, steps = (
+            {name: value.to(device) for name, value in part.items()} for part in (self.values, self.present, self.steps)
+        )
+        return Inputs(values, present, steps, self.raw)
 
     def only(self, modalities: Sequence[str]) -> Inputs:
         """The same samples with only these modalities."""
@@ -271,6 +283,7 @@ class Inputs:
             {m: self.values[m] for m in modalities},
             {m: self.present[m] for m in modalities},
             {m: self.steps[m] for m in modalities if m in self.steps},
+            {m: self.raw[m] for m in modalities if m in self.raw},
             pages=self.pages,
         )
 
@@ -288,6 +301,11 @@ class Examples:
     def rows(self, index: torch.Tensor | slice) -> Examples:
         """The samples at ``index`` (int64, bool, or a slice)."""
         return Examples(self.inputs.rows(index), {name: target[index] for name, target in self.targets.items()})
+
+    def to(self, device: torch.device) -> Examples:
+        """The same on a device."""
+        targets = {name: target.to(device) for name, target in self.targets.items()}
+        return Examples(self.inputs.to(device), targets)
 
 
 @dataclass(frozen=True)
@@ -317,13 +335,18 @@ class Objective:
 class FitContext:
     """What a model is told besides the data.
 
-    ``report`` takes (epoch, of, validation objective) after each epoch.
+    ``report`` takes (epoch, of, validation objective) after each epoch. ``modalities`` are those of the run, with the
+    encoders that it uses. ``device`` is where networks are trained; inputs come on the CPU. ``checkpoint`` keeps the
+    state of a long training.
     """
 
     concepts: tuple[Concept, ...]
     seed: int
     settings: Training
     report: Callable[[int, int, float], None] = lambda epoch, of, loss: None
+    modalities: tuple[Modality, ...] = ()
+    device: str = "cpu"
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True)
@@ -350,10 +373,20 @@ class Inside:
 class Model(ABC):
     """A whole method: it is fitted on train and val, then asked for scores without targets.
 
-    ``deterministic`` says that the seed changes nothing, so that one fit serves every seed.
+    ``deterministic`` says that the seed changes nothing, so that one fit serves every seed; ``device`` where it was
+    trained.
     """
 
     deterministic: bool = False
+    device: str = "cpu"
+
+    def wants_raw(self, modalities: tuple[Modality, ...]) -> frozenset[str]:
+        """The modalities whose inputs it wants as they are, besides or in place of their features.
+
+        ``modalities`` are those of the run with its encoders. Raises :class:`mmbench.errors.UsageError` where the
+        model cannot be trained on them.
+        """
+        return frozenset()
 
     @abstractmethod
     def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:

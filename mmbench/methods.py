@@ -27,6 +27,7 @@ from mmbench.plugins import METHOD_KINDS, Kind, Registry
 
 ABLATION = "ablation:"
 UNIMODAL = "unimodal"  # between a fusion and a strategy
+FINETUNE = "finetune"  # the parameter that --finetune switches on
 BARE = ("modality", "rule")  # parameters that are given, and shown, without their name
 
 
@@ -104,8 +105,8 @@ def _value(plugin: str, name: str, annotation: Any, text: str) -> object:
     return value
 
 
-def _parse_part(text: str, registry: Registry, modalities: Sequence[str]) -> list[Part]:
-    """One side of a selector; several parts where a value sweeps."""
+def _parse_part(text: str, registry: Registry, modalities: Sequence[str], finetune: bool = False) -> list[Part]:
+    """One side of a selector; several parts where a value sweeps. ``finetune`` is for plug-ins that have it."""
     plugin, *settings = text.split(":")
     found = registry.get(plugin, *METHOD_KINDS)
     known = parameters_of(registry.load(plugin, found.kind))
@@ -125,6 +126,8 @@ def _parse_part(text: str, registry: Registry, modalities: Sequence[str]) -> lis
         if name in given:
             raise UsageError(f"'{text}' gives {name} twice")
         given[name] = [_value(plugin, name, known[name][0], value) for value in values.split("/")]
+    if finetune and FINETUNE in known:
+        given.setdefault(FINETUNE, [True])
     for name, (_, default) in known.items():
         if default is inspect.Parameter.empty and name not in given:
             example = modalities[0] if name == "modality" else f"{name}=…"
@@ -145,17 +148,19 @@ def _parse_part(text: str, registry: Registry, modalities: Sequence[str]) -> lis
     return parts
 
 
-def parse(text: str, registry: Registry, modalities: Sequence[str]) -> list[Method]:
+def parse(text: str, registry: Registry, modalities: Sequence[str], finetune: bool = False) -> list[Method]:
     """The methods that one selector (no comma, no glob) means.
 
-    A fusion alone means that fusion with ``equal``; so does ``concat+unimodal``.
+    A fusion alone means that fusion with ``equal``; so does ``concat+unimodal``. ``finetune`` switches that parameter
+    on where a method has it.
 
     Raises:
         UsageError: an unknown name or parameter, a value out of range, two fusions, a strategy without a fusion.
     """
     words = [side.strip() for side in text.split("+")]
     unimodal = words[1:2] == [UNIMODAL]
-    sides = [_parse_part(side, registry, modalities) for side in (words[:1] + words[2:] if unimodal else words)]
+    named = words[:1] + words[2:] if unimodal else words
+    sides = [_parse_part(side, registry, modalities, finetune) for side in named]
     kinds = [side[0].kind for side in sides]
     if unimodal and kinds[0] != "fusion":
         raise UsageError(f"'{text}': +{UNIMODAL} stands behind a fusion (concat+{UNIMODAL}+dmtl)")
@@ -194,26 +199,30 @@ def ablate(full: Method, registry: Registry, modalities: Sequence[str]) -> dict[
     return variants
 
 
-def _expand(selector: str, registry: Registry, modalities: Sequence[str]) -> list[Method]:
+def _expand(selector: str, registry: Registry, modalities: Sequence[str], finetune: bool) -> list[Method]:
     """The methods of one selector; an ablation is its full methods, each before what it is without a part."""
-    full = parse(selector.removeprefix(ABLATION), registry, modalities)
+    full = parse(selector.removeprefix(ABLATION), registry, modalities, finetune)
     if not selector.startswith(ABLATION):
         return full
     return [method for each in full for method in (each, *ablate(each, registry, modalities).values())]
 
 
-def ablations(text: str, registry: Registry, modalities: Sequence[str]) -> dict[str, dict[str, str]]:
+def ablations(
+    text: str, registry: Registry, modalities: Sequence[str], finetune: bool = False
+) -> dict[str, dict[str, str]]:
     """What ``--method`` asks to be ablated: by full method, the variants' names and the part that each is without."""
     found = {}
     for item in (part.strip() for part in text.split(",")):
         if item.startswith(ABLATION):
-            for full in parse(item.removeprefix(ABLATION), registry, modalities):
+            for full in parse(item.removeprefix(ABLATION), registry, modalities, finetune):
                 variants = ablate(full, registry, modalities)
                 found[full.name] = {variant.name: words for words, variant in variants.items()}
     return found
 
 
-def sweeps(text: str, registry: Registry, modalities: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+def sweeps(
+    text: str, registry: Registry, modalities: Sequence[str], finetune: bool = False
+) -> dict[str, dict[str, dict[str, Any]]]:
     """What ``--method`` sweeps: by selector and method's name the values of its swept parameters (``igfn:delta``)."""
     found = {}
     for item in (part.strip() for part in text.split(",")):
@@ -222,7 +231,7 @@ def sweeps(text: str, registry: Registry, modalities: Sequence[str]) -> dict[str
         if not swept or item.startswith(ABLATION):
             continue
         by_method = {}
-        for method in parse(item, registry, modalities):
+        for method in parse(item, registry, modalities, finetune):
             values = {}
             for plugin, name in swept:
                 part = next(part for part in method.parts if part.plugin == plugin)
@@ -242,7 +251,7 @@ def _product(registry: Registry, suite: Sequence[str]) -> list[str]:
 
 
 def select(
-    text: str, registry: Registry, modalities: Sequence[str], suite: Sequence[str]
+    text: str, registry: Registry, modalities: Sequence[str], suite: Sequence[str], finetune: bool = False
 ) -> tuple[list[Method], list[str]]:
     """The methods that ``--method`` means, in order and without repeats, and a line for each one left out.
 
@@ -270,13 +279,16 @@ def select(
                 raise UsageError(f"--method '{item}' matches no method; `mmbench list methods` shows them")
         for selector in selectors:
             try:
-                for method in _expand(selector, registry, modalities):
+                for method in _expand(selector, registry, modalities, finetune):
                     _check_modalities(method, registry, len(modalities))
                     methods[method.name] = method
             except UsageError as error:
                 if named:
                     raise
                 skipped.append(f"left out {selector}: {error}")
+    if finetune and not any((FINETUNE, True) in part.parameters for m in methods.values() for part in m.parts):
+        able = [p.name for p in registry.list("model") if FINETUNE in parameters_of(registry.load(p.name, "model"))]
+        raise UsageError(f"--finetune: no method of --method '{text}' can be fine-tuned: name {' or '.join(able)}")
     if not methods:
         raise UsageError(f"--method '{text}' names no method that can run" + "".join(f"; {line}" for line in skipped))
     return list(methods.values()), skipped

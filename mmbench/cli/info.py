@@ -15,7 +15,7 @@ def info(
     ],
     plugin: Annotated[list[Path] | None, typer.Option(help="A plug-in file to look in too.")] = None,
 ) -> None:
-    """Show a task's protocols, options, licence and citation, a method's equation and parameters, an encoder, a metric."""
+    """Show a task's protocols, licence and citation, a method's equation and parameters, an encoder, a metric."""
     from mmbench.errors import unknown
     from mmbench.evaluation.metrics import METRICS
     from mmbench.features import ENCODERS

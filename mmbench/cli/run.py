@@ -54,7 +54,12 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where runs are stored.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; energy is measured with one.")] = None,
     backend: Annotated[str, typer.Option(help="Where cells run: local.")] = "local",
-    device: Annotated[str, typer.Option(help="The device to train on: cpu.")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="Where networks are trained: cpu, cuda, cuda:N, or auto: a GPU if there is one.")
+    ] = None,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Train the encoders too, end to end, in the methods that can (xattn).")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs a network gets.")] = None,
     labels: Labels = None,
     split: Annotated[str | None, typer.Option(help="Another split than the protocol's.")] = None,
@@ -89,8 +94,6 @@ def run(
         raise UsageError("expected one task: `mmbench run crisismmd` or `mmbench run --task crisismmd`")
     if backend != "local":
         raise unknown("backend", backend, ["local"])
-    if device != "cpu":
-        raise unknown("device", device, ["cpu"])
     flags = Settings(
         protocol=protocol,
         method=",".join(method) if method else None,
@@ -100,6 +103,8 @@ def run(
         data=data,
         out=out,
         jobs=jobs,
+        device=device,
+        finetune=finetune or None,
         split_seed=split_seed,
         train_fraction=train_fraction,
         stress=stress,
@@ -264,7 +269,7 @@ def _announce(plan: Plan, jobs: int) -> None:
     sizes = [_count(len(plan.methods), "method"), _count(problems, "problem"), _count(len(plan.seeds), "seed")]
     say(
         f"plan: {' × '.join(sizes)} = {_count(len(plan.cells), 'cell')}, {len(plan.cells) - len(plan.todo)} done, "
-        f"{len(plan.todo)} to run with {_count(jobs, 'job')}, into {plan.folder.path}"
+        f"{len(plan.todo)} to run with {_count(jobs, 'job')} on {plan.device}, into {plan.folder.path}"
     )
     say(_seeds_line(len(plan.seeds)))
 

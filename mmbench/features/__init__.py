@@ -57,7 +57,7 @@ class Encoder:
     parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
-Pool = Literal["auto", "mean", "cls", "max", "pooler"]
+Pool = Literal["auto", "mean", "cls", "max", "pooler", "none"]
 OF_VIDEOS: dict[str, tuple[Any, Any]] = {"frames": (Literal["mean", "steps"], "mean")}
 TABLE = {
     "tfidf-svd": Encoder(
@@ -126,6 +126,13 @@ TABLE = {
         fitted=True,
         parameters={"vocabulary": (Vocabulary, 2000), "dim": (Positive, 64), "max_length": (Positive, 64)},
     ),
+    "pixels": Encoder(
+        ("video",),
+        "30 small pictures, for models that look at pictures",
+        "pixels",
+        ("pillow", "numpy"),
+        parameters={"side": (Annotated[int, Field(ge=8, le=224)], 32), "frames": (Literal["steps"], "steps")},
+    ),
     "logmel": Encoder(("audio",), "mean and deviation of 128 log-mel bands", "audio", ("torch", "scipy", "numpy")),
     "synthetic-motion": Encoder(
         ("motion",),
@@ -188,7 +195,7 @@ def parse(selector: str, kind: InputKind) -> Selector:
 
 def parameters_of(name: str, kind: InputKind) -> dict[str, tuple[Any, Any]]:
     """By name the type and the default of an encoder's parameters for modalities of this kind."""
-    return _encoder(name).parameters | (OF_VIDEOS if kind == "video" else {})
+    return (OF_VIDEOS if kind == "video" else {}) | _encoder(name).parameters
 
 
 def _encoder(name: str) -> Encoder:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.bulk import spread
+from mmbench.features import Encoded
 from mmbench.features.cache import stream_rows
+from mmbench.features.padding import in_rows
 from mmbench.hashing import digest
 
 Rows = Iterator[tuple[int, NDArray[np.float32]]]
@@ -18,17 +19,18 @@ Rows = Iterator[tuple[int, NDArray[np.float32]]]
 
 def encode_distinct(
     values: Sequence[str | None], cache: Path, key: str, encode: Callable[[list[str]], Rows]
-) -> NDArray[np.float32]:
+) -> Encoded:
     """Encode each distinct text once.
 
     Args:
         values: n texts; a missing one is None.
         cache: the cache folder.
         key: hex digest of the encoder and all its vectors depend on but the text.
-        encode: given the texts that no cache has, yields place and vector, float32 (d,); what it leaves out is zeros.
+        encode: given the texts that no cache has, yields place and vector, float32 (d,), or a vector a token, (T, d);
+            what it leaves out is zeros.
 
     Returns:
-        (n, d) float32; (n, 0) where no text at all has a vector.
+        (n, d), or (n, T, d) with steps; (n, 0) where no text at all has a vector.
     """
     text_of = {digest([text]): text for text in set(values) if text is not None}
 
@@ -41,7 +43,8 @@ def encode_distinct(
         if text is not None:
             rows_of.setdefault(text, []).append(row)
     vectors = stream_rows(cache, key, list(text_of), encode_missing)
-    return spread(len(values), ((rows_of[text_of[content]], vector) for content, vector in vectors), cache)
+    found, steps = in_rows(len(values), ((rows_of[text_of[content]], v) for content, v in vectors), 0, cache)
+    return Encoded(found, steps=steps)
 
 
 def full_batches(lengths: Sequence[int], batch_size: int) -> Iterator[tuple[list[int], int]]:

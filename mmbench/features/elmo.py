@@ -94,7 +94,7 @@ def encode(
     def encode_missing(texts: list[str]) -> Rows:
         return encode_texts(load(checkpoint), texts, mix, pool, max_length, batch_size)
 
-    return Encoded(encode_distinct(values, cache, digest(identity), encode_missing))
+    return encode_distinct(values, cache, digest(identity), encode_missing)
 
 
 def encode_texts(model: Elmo, texts: Sequence[str], mix: str, pool: str, max_length: int, batch_size: int) -> Rows:

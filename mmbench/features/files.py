@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.bulk import spread
 from mmbench.features import Encoded
 from mmbench.features.cache import stream_rows
-from mmbench.features.padding import pad
+from mmbench.features.padding import in_rows
 from mmbench.hashing import digest
 
 
@@ -61,17 +59,7 @@ def encode_files(
                 unreadable[content] = (error.strerror or type(error).__name__).lower()
 
     vectors = stream_rows(cache, key, list(file_of), encode_missing)
-    first = next(vectors, None)
-    found = vectors if first is None else chain([first], vectors)
-    if first is not None and first[1].ndim == 2:
-        sequences: list[NDArray[np.float32] | None] = [None] * len(values)
-        for content, sequence in found:
-            for row in rows_of[content]:
-                sequences[row] = sequence
-        encoded, steps = pad(sequences)
-    else:
-        encoded = spread(len(values), ((rows_of[content], vector) for content, vector in found), cache)
-        encoded, steps = encoded if encoded.shape[1] else np.zeros((len(values), 1), dtype=np.float32), None
+    encoded, steps = in_rows(len(values), ((rows_of[content], vector) for content, vector in vectors), 1, cache)
     for content, reason in unreadable.items():
         bad |= dict.fromkeys(rows_of[content], reason)
     return Encoded(encoded, bad, steps)

@@ -10,6 +10,8 @@ Pooling by architecture, unless ``pool`` says otherwise:
 - videos: 30 frames, each as an image, their mean or, with ``frames=steps``, their sequence;
 - audio: the mean over time (wav2vec2, HuBERT, WavLM), or over the two class tokens (AST's own pooling).
 
+``pool=none`` keeps the sequence: tokens of a text, 49 places of ResNet-50's last map, moments of a recording.
+
 Texts go in batches of the same number of tokens, the last one filled up with its own texts, images one by one: no
 token is padded and every batch has the same shape, so that a vector does not depend on what is encoded with it or was
 before. Recordings go one by one as well. On one thread images gain nothing from batches.
@@ -56,11 +58,15 @@ def encode(
 ) -> Encoded:
     """Texts or paths of files to (n, d), of videos (n, 30, d) with ``frames=steps``; None, and no token, becomes zeros.
 
+    With ``pool="none"`` to (n, T, d), a vector a token, a place of an image, or a moment of a recording.
+
     Raises:
         UsageError: a checkpoint that is not there, cannot be loaded safely or has no such pooling.
     """
     folder = find_checkpoint(checkpoint)
     key = digest(identity)
+    if kind == "video" and pool == "none":
+        raise UsageError("encoder hf keeps the frames of a video with frames=steps: pool=none is for other inputs")
     if kind in ("image", "video"):
 
         @lru_cache(maxsize=1)
@@ -86,7 +92,7 @@ def encode(
         how = sentence_pooling(folder) or "auto" if pool == "auto" else pool
         return encode_texts(model, tokenizer, texts, how, max_length, batch_size)
 
-    return Encoded(encode_distinct(values, cache, key, encode_missing))
+    return encode_distinct(values, cache, key, encode_missing)
 
 
 def _listener(checkpoint: str, folder: Path, pool: str, max_seconds: int) -> Callable[[bytes], NDArray[np.float32]]:
@@ -118,16 +124,25 @@ def weights_digest(checkpoint: str) -> str:
 
 def encode_texts(model: Any, tokenizer: Any, texts: Sequence[str], pool: str, max_length: int, batch_size: int) -> Rows:
     """Place and vector, float32 (d,), of each text, shortest first; none for a text without tokens."""
-    config = model.config.get_text_config()
-    places = (getattr(config, "max_position_embeddings", None) or max_length) - _places_before_the_first(model)
-    limit = min(max_length, tokenizer.model_max_length, places)
-    padding: dict[str, Any] = {}
-    if model.config.model_type in FULL_LENGTH:
-        limit, padding = places, {"padding": "max_length"}
+    limit, padding = text_limit(model, tokenizer, max_length)
     tokens = tokenizer(list(texts), truncation=True, max_length=limit, **padding)["input_ids"]
     for rows, new in full_batches([len(ids) for ids in tokens], batch_size):
         vectors = pool_text(model, torch.tensor([tokens[row] for row in rows]), pool)[:new].numpy()
         yield from zip(rows[:new], vectors, strict=True)
+
+
+def text_limit(model: Any, tokenizer: Any, max_length: int) -> tuple[int, dict[str, Any]]:
+    """How many tokens of a text a model takes, and how the tokenizer has to pad them, if at all."""
+    config = model.config.get_text_config()
+    places = (getattr(config, "max_position_embeddings", None) or max_length) - _places_before_the_first(model)
+    if model.config.model_type in FULL_LENGTH:
+        return places, {"padding": "max_length"}
+    return min(max_length, tokenizer.model_max_length, places), {}
+
+
+def text_tower(model: Any) -> Any:
+    """The part of a model that reads texts."""
+    return model.get_encoder() if model.config.is_encoder_decoder else getattr(model, "text_model", model)
 
 
 def _places_before_the_first(model: Any) -> int:
@@ -139,18 +154,15 @@ def _places_before_the_first(model: Any) -> int:
 
 
 def pool_text(model: Any, tokens: Tensor, pool: str) -> Tensor:
-    """One vector a text: token ids (B, L), int64, all of them to be read, to float32 (B, d)."""
+    """One vector a text: token ids (B, L), int64, all of them to be read, to float32 (B, d), unpooled (B, L, d)."""
     with torch.inference_mode():
         if pool == "auto" and hasattr(model, "get_text_features"):
             return _joint(model.get_text_features(input_ids=tokens))
-        tower = getattr(model, "text_model", model)
-        if model.config.is_encoder_decoder:
-            tower = model.get_encoder()
-        return _pool(tower(input_ids=tokens), "mean" if pool == "auto" else pool)
+        return _pool(text_tower(model)(input_ids=tokens), "mean" if pool == "auto" else pool)
 
 
 def pool_image(model: Any, pixels: Tensor, pool: str) -> Tensor:
-    """One vector an image: (B, 3, H, W) to float32 (B, d)."""
+    """One vector an image: (B, 3, H, W) to float32 (B, d), unpooled (B, places, d)."""
     with torch.inference_mode():
         if pool == "auto" and hasattr(model, "get_image_features"):
             return _joint(model.get_image_features(pixel_values=pixels))
@@ -183,7 +195,7 @@ def _joint(features: Any) -> Tensor:
 
 
 def _pool(output: Any, pool: str) -> Tensor:
-    """(B, L, d) tokens or a (B, d, H, W) map to (B, d)."""
+    """(B, L, d) tokens or a (B, d, H, W) map to (B, d), or to (B, L, d) with ``pool="none"``."""
     if pool == "pooler":
         pooled: Tensor | None = getattr(output, "pooler_output", None)
         if pooled is None:
@@ -198,6 +210,8 @@ def _pool(output: Any, pool: str) -> Tensor:
                 "encoder hf was given pool=cls, but this checkpoint is convolutional: use pool=mean or max"
             )
         hidden = hidden.flatten(2).transpose(1, 2)
+    if pool == "none":
+        return hidden
     if pool == "cls":
         return hidden[:, 0]
     return hidden.amax(dim=1) if pool == "max" else hidden.mean(dim=1)

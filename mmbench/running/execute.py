@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mmbench.config import RunConfig
-from mmbench.contracts import Concept, Examples, FitContext, Model, known
+from mmbench.contracts import Concept, Examples, FitContext, Modality, Model, known
 from mmbench.errors import MmbenchError
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import compute
@@ -34,6 +34,8 @@ from mmbench.running.energy import Meter
 from mmbench.running.prepare import Part, Prepared
 from mmbench.running.store import Cell, RunFolder
 from mmbench.running.stress import deviations, stress
+from mmbench.training.checkpoint import Checkpoint
+from mmbench.training.devices import describe_device, reset_peak
 
 Report = Callable[[Cell, int, int, float], None]
 Scores = NDArray[np.float64]
@@ -45,7 +47,8 @@ class Workplace:
     """What every cell of a run shares.
 
     ``provenance`` is stored with each cell; ``force`` has a deterministic method fitted for each seed anew.
-    ``scenarios`` are the stresses of the test inputs that every cell is to be predicted under.
+    ``scenarios`` are the stresses of the test inputs that every cell is to be predicted under. The last three are as in
+    a plan.
     """
 
     folder: RunFolder
@@ -56,6 +59,9 @@ class Workplace:
     provenance: dict[str, Any]
     force: bool = False
     scenarios: tuple[Scenario, ...] = ()
+    streams: tuple[Modality, ...] = ()
+    raw: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
             outcome = outcome or _train(place, cell, report, None if again else meter, scenarios)
         record |= {"status": "done", **outcome.result}
     except (Exception, SystemExit) as error:
-        out_of_memory = isinstance(error, MemoryError) or "not enough memory" in str(error)
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
         record |= {
             "status": "oom" if out_of_memory else "failed",
             "error": _described(error),
@@ -117,6 +123,7 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     else:  # an error under stress is told, not kept: the cell itself is sound, and the next try may ask for less
         sound = {key: value for key, value in record.items() if key != "stress_error"}
         place.folder.write_cell(cell, sound, outcome.write_predictions, outcome.write_stress)
+        place.folder.checkpoint_path(cell).unlink(missing_ok=True)
     return record
 
 
@@ -136,6 +143,8 @@ def _add_stress(
             )
         elif outcome.write_stress is not None:
             place.folder.add_stress(cell, outcome.write_stress)
+    if outcome is not None:
+        place.folder.checkpoint_path(cell).unlink(missing_ok=True)
     return stored if problem is None else stored | {"stress_error": problem}
 
 
@@ -150,6 +159,13 @@ def _described(error: BaseException) -> dict[str, str]:
     }
 
 
+def _identity(place: Workplace, cell: Cell) -> str:
+    """Of what a training follows from besides settings, method and seed, which name its place."""
+    code = [place.provenance["source"], json.dumps(place.provenance["versions"], sort_keys=True)]
+    plugins = plugin_digests(place.methods[cell.method], place.registry)
+    return digest([*code, *plugins.values(), place.prepared[cell.problem].rows, place.device])
+
+
 def seed_everything(seed: int) -> None:
     """Seed the global generators that a plug-in may draw from; our own methods bring generators of their own."""
     random.seed(seed)
@@ -157,14 +173,24 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def ready(place: Workplace, cell: Cell, report: Report) -> tuple[Model, Examples, Examples, FitContext]:
+def ready(
+    place: Workplace, cell: Cell, report: Report, checkpoint: Checkpoint | None = None
+) -> tuple[Model, Examples, Examples, FitContext]:
     """A cell's untrained model, with the global generators seeded for it, and what its ``fit`` is given."""
     prepared, method = place.prepared[cell.problem], place.methods[cell.method]
-    context = FitContext(prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress))
+    context = FitContext(
+        prepared.concepts, cell.seed, place.config.training, lambda *progress: report(cell, *progress),
+        place.streams, place.device, checkpoint,
+    )  # fmt: skip
     seed_everything(derive_seed(cell.seed, "cell"))
     model = build_model(method, place.registry)
-    own = may_write(place, cell)
-    return model, prepared.train.examples(own), prepared.val.examples(own), context
+    own, raw = may_write(place, cell), wanted_raw(place, cell)
+    return model, prepared.train.examples(own, raw), prepared.val.examples(own, raw), context
+
+
+def wanted_raw(place: Workplace, cell: Cell) -> frozenset[str]:
+    """The modalities whose inputs a cell's model gets as they are."""
+    return place.raw.get(cell.method, frozenset())
 
 
 def may_write(place: Workplace, cell: Cell) -> bool:
@@ -177,19 +203,25 @@ def _train(
     place: Workplace, cell: Cell, report: Report, meter: Meter | None, scenarios: tuple[Scenario, ...]
 ) -> Outcome:
     prepared = place.prepared[cell.problem]
-    model, train, val, context = ready(place, cell, report)
+    checkpoint = Checkpoint(place.folder.checkpoint_path(cell), _identity(place, cell))
+    model, train, val, context = ready(place, cell, report, checkpoint)
     torch.optim.Adam([torch.zeros(1)])  # the first one of a process imports for two seconds, which are no method's own
+    reset_peak(place.device)
     with meter.measure() if meter is not None else contextlib.nullcontext() as reading:
         started = time.perf_counter()
         history = _plain(model.fit(train, val, context))
         fitted = time.perf_counter()
-        scores = [predict(model, part, prepared, may_write(place, cell)) for part in (prepared.val, prepared.test)]
+        scores = [predict(place, cell, model, part) for part in (prepared.val, prepared.test)]
         predicted = time.perf_counter()
+    energy = None
+    if reading is not None and reading.wh is not None and checkpoint.epochs == 0:  # else an earlier process spent some
+        energy = {"wh": reading.wh, "source": reading.source}
     result = {
         "deterministic": bool(model.deterministic),
         "parameters": operator.index(model.n_parameters),
-        "timings": {"fit_seconds": fitted - started, "predict_seconds": predicted - fitted},
-        "energy": None if reading is None or reading.wh is None else {"wh": reading.wh, "source": reading.source},
+        **describe_device(model.device),
+        "timings": {"fit_seconds": checkpoint.seconds + fitted - started, "predict_seconds": predicted - fitted},
+        "energy": energy,
         "metrics": _metrics(prepared, scores[0], scores[1], place.config.thresholds == "val"),
         "history": history,
     }
@@ -197,16 +229,19 @@ def _train(
     write_stress = None
     if scenarios:
         try:
-            stressed = [_predict_stressed(model, prepared, scenario, may_write(place, cell)) for scenario in scenarios]
+            stressed = [_predict_stressed(place, cell, model, scenario) for scenario in scenarios]
             write_stress = partial(write_stressed, ids=prepared.test.ids, found=stressed)
         except Exception as error:  # the clean predictions are there and shall be kept
             result["stress_error"] = _described(error)
     return Outcome(result, joined, predictions_writer(prepared, joined), write_stress)
 
 
-def _predict_stressed(model: Model, prepared: Prepared, scenario: Scenario, own: bool) -> Stressed:
+def _predict_stressed(place: Workplace, cell: Cell, model: Model, scenario: Scenario) -> Stressed:
+    if scenario.axis == "noise" and wanted_raw(place, cell):
+        raise MmbenchError("noise is added to features, and this method reads its inputs themselves: leave it out")
+    prepared = place.prepared[cell.problem]
     part, since = stress(prepared.test, scenario, deviations(prepared.train))
-    return Stressed(scenario, since, predict(model, part, prepared, own))
+    return Stressed(scenario, since, predict(place, cell, model, part))
 
 
 def _metrics(
@@ -251,11 +286,10 @@ def _plain(history: object) -> dict[str, Any]:
     return plain
 
 
-def predict(model: Model, part: Part, prepared: Prepared, own: bool) -> dict[str, Scores]:
-    """Scores of one split, checked: a model that returns nonsense fails its cell. ``own``: see
-    :func:`may_write`.
-    """
-    found = model.predict(part.inputs(own))
+def predict(place: Workplace, cell: Cell, model: Model, part: Part) -> dict[str, Scores]:
+    """A fitted model's scores of a part of its cell's rows, checked: one that returns nonsense fails its cell."""
+    prepared = place.prepared[cell.problem]
+    found = model.predict(part.inputs(may_write(place, cell), wanted_raw(place, cell)))
     if not isinstance(found, Mapping):
         raise TypeError(f"predict returned a {type(found).__name__}, expected scores by concept")
     return {concept.name: _scores(found, concept, len(part.ids)) for concept in prepared.concepts}
@@ -311,8 +345,9 @@ def _twin(place: Workplace, cell: Cell, scenarios: tuple[Scenario, ...]) -> Outc
             path, stress_path = place.folder.predictions_path(other), place.folder.stress_path(other)
             if not stored_scenarios(stress_path).issuperset(scenarios):
                 continue
-            kept = ("deterministic", "parameters", "timings", "energy", "metrics", "history")
-            result = {**{key: record[key] for key in kept}, "same_as_seed": record.get("same_as_seed", other.seed)}
+            kept = ("deterministic", "parameters", "device", "timings", "energy", "metrics", "history")
+            result = {key: record[key] for key in kept if key in record}
+            result["same_as_seed"] = record.get("same_as_seed", other.seed)
             write_stress = partial(_copy, stress_path.read_bytes()) if scenarios else None
             return Outcome(result, read_scores(path), partial(_copy, path.read_bytes()), write_stress)
     return None

@@ -22,7 +22,7 @@ from mmbench.locate import cache_folder
 from mmbench.methods import Method, build_fusion, build_model, parse
 from mmbench.modules import Fusion
 from mmbench.plugins import Registry
-from mmbench.running.execute import Report, Scores, Workplace, may_write, plugin_digests, predict, ready
+from mmbench.running.execute import Report, Scores, Workplace, plugin_digests, predict, ready
 from mmbench.running.foreign import settings_of_run
 from mmbench.running.plan import Plan, Request, make_plan
 from mmbench.running.prepare import Part, Prepared, encode_stateless, prepare
@@ -130,21 +130,25 @@ def explain(plan: Plan, cell: Cell, samples: str, registry: Registry, report: Re
     if not can_show(method, registry, len(plan.config.modalities)):
         raise UsageError(f"{cell.method} shows nothing of its inside")
     problem = next(p for p in plan.dataset.problems if p.name == cell.problem)
-    stateless = encode_stateless(plan.dataset, plan.task, plan.config.encoders, cache_folder())
+    raw = plan.raw[method.name]
+    stateless = encode_stateless(plan.dataset, plan.task, plan.config.encoders, cache_folder(), unseen=raw)
     prepared = prepare(
-        plan.dataset, problem, plan.task, plan.config.encoders, plan.config.concepts, stateless, cache_folder()
+        plan.dataset, problem, plan.task, plan.config.encoders, plan.config.concepts, stateless, cache_folder(), raw
     )
     chosen = choose_samples(prepared.test, plan.dataset, samples)
-    place = Workplace(plan.folder, plan.config, registry, {cell.problem: prepared}, plan.methods, provenance())
+    place = Workplace(
+        plan.folder, plan.config, registry, {cell.problem: prepared}, plan.methods, provenance(),
+        streams=plan.streams, raw=plan.raw, device=plan.device,
+    )  # fmt: skip
     torch.set_num_threads(1)
     for part in method.parts:  # the limit below binds only the libraries that are loaded by then
         registry.load(part.plugin, part.kind)
     with threadpool_limits(1):
         model, train, val, context = ready(place, cell, report)
         model.fit(train, val, context)
-        scores = [predict(model, part, prepared, may_write(place, cell)) for part in (prepared.val, prepared.test)]
+        scores = [predict(place, cell, model, part) for part in (prepared.val, prepared.test)]
         _check_same(place, cell, prepared, scores)
-        inside = model.look(prepared.test.inputs())
+        inside = model.look(prepared.test.inputs(raw=raw))
     if not inside:
         raise UsageError(f"{cell.method} shows nothing of its inside")
     kinds = {m.name: m.kind for m in plan.task.modalities}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmbench.config import RunConfig, Settings, Training
-from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Protocol, Task
+from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Modality, Protocol, Task
 from mmbench.errors import UsageError, unknown
 from mmbench.evaluation.metrics import METRIC_VERSION
 from mmbench.evaluation.stressed import Scenario, stored_scenarios
@@ -18,13 +18,14 @@ from mmbench.features import check, fingerprint
 from mmbench.fractions import FULL, parse_fractions, reduce_train
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder, find_data
-from mmbench.methods import Method, ablations, select, sweeps
+from mmbench.methods import Method, ablations, build_model, select, sweeps
 from mmbench.plugins import Registry
 from mmbench.running.execute import plugin_digests
 from mmbench.running.loading import load_dataset
 from mmbench.running.prepare import split_digest, usable_split
 from mmbench.running.store import Cell, RunFolder, folder_name
 from mmbench.running.stress import list_scenarios, parse_stress
+from mmbench.training.devices import find_device
 
 DEFAULT_SEEDS = "5"
 
@@ -44,10 +45,12 @@ class Request:
 class Plan:
     """What a run will do.
 
-    ``features`` are the fingerprints of the encoders by modality, ``cells`` all cells asked for, ``todo`` those
-    that have to be run (also finished ones that lack predictions under ``stress``, its levels by axis); ``ablations``
-    say by full method which variant is without which part, ``sweeps`` by selector which values each method has;
-    ``lines`` are what the user should know of the planning (methods left out, cells run again).
+    ``streams`` are the modalities with the encoders they get, ``features`` the encoders' fingerprints, ``raw`` by
+    method the modalities whose inputs it wants as they are, ``device`` where networks are trained; ``cells`` are all
+    cells asked for, ``todo`` those that have to be run (also finished ones that lack predictions under ``stress``, its
+    levels by axis); ``ablations`` say by full method which variant is without which part, ``sweeps`` by selector
+    which values each method has; ``lines`` are what the user should
+    know of the planning (methods left out, cells run again).
     """
 
     name: str
@@ -55,7 +58,10 @@ class Plan:
     protocol: Protocol
     dataset: Dataset
     config: RunConfig
+    streams: tuple[Modality, ...]
     features: dict[str, str]
+    raw: dict[str, frozenset[str]]
+    device: str
     folder: RunFolder
     methods: dict[str, Method]
     ablations: dict[str, dict[str, str]]
@@ -166,6 +172,7 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         UsageError: anything that the request got wrong.
     """
     settings = request.settings
+    device = find_device(settings.device or "cpu")
     task = registry.task(request.task)
     protocol = find_protocol(request.task, task, settings.protocol)
     options = _options(request.task, task, protocol, settings.task)
@@ -174,7 +181,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     encoders = _encoders(task, modalities, settings.encoders)
     seeds = parse_seeds(DEFAULT_SEEDS if settings.seeds is None else settings.seeds)
     asked = "all" if settings.method is None else settings.method
-    methods, skipped = select(asked, registry, modalities, protocol.suite)
+    finetune = settings.finetune or False
+    methods, skipped = select(asked, registry, modalities, protocol.suite, finetune)
     root = find_data(request.task, task, settings.data, request.require_data)
     split_seed = settings.split_seed or 0
     asked_for = LoadRequest(root, cache_folder(), protocol, options, modalities, split_seed)
@@ -204,6 +212,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         training=Training.model_validate(settings.training),
         train_fraction=fraction,
     )
+    streams = tuple(replace(m, encoder=encoders[m.name]) for m in task.modalities if m.name in encoders)
+    raw = {method.name: _wants_raw(method, registry, streams) for method in methods}
     features = {name: fingerprint(selector, kinds[name]) for name, selector in encoders.items()}
     splits = [part for p in dataset.problems for part in (p.name, ",".join(p.concepts), p.split.astype("<U5"))]
     name = (
@@ -217,13 +227,23 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     scenarios = list_scenarios(stress, modalities)
     todo, changed = _missing(folder, cells, by_name, registry, request.force, scenarios)
     overrides = _overrides(task, protocol, config, _options(request.task, task, protocol, {}))
+    overrides += tuple(f"{name} trains the encoders of {', '.join(sorted(of))}" for name, of in raw.items() if of)
     if len(concepts) < len(dataset.concepts):
         overrides += (f"concepts={','.join(concepts)}",)
     return Plan(
-        request.task, task, protocol, dataset, config, features, folder, by_name,
-        ablations(asked, registry, modalities), sweeps(asked, registry, modalities), stress, seeds, cells, todo,
-        (*overrides, *joined, *registry.overrides), (*registry.broken, *skipped, *changed), request.force,
+        request.task, task, protocol, dataset, config, streams, features, raw, device, folder, by_name,
+        ablations(asked, registry, modalities, finetune), sweeps(asked, registry, modalities, finetune), stress, seeds,
+        cells, todo, (*overrides, *joined, *registry.overrides), (*registry.broken, *skipped, *changed), request.force,
     )  # fmt: skip
+
+
+def _wants_raw(method: Method, registry: Registry, streams: tuple[Modality, ...]) -> frozenset[str]:
+    try:
+        return build_model(method, registry).wants_raw(streams)
+    except UsageError:
+        raise
+    except Exception:  # a plug-in that cannot be built fails its own cells, which say why
+        return frozenset()
 
 
 def _missing(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmbench import bulk
 from mmbench.contracts import SPLITS, Concept, Dataset, Examples, Inputs, Problem, Task
+from mmbench.duplicates import image_hashes
 from mmbench.errors import UsageError
 from mmbench.features import Encoded, encode, is_fitted
 from mmbench.hashing import digest
@@ -25,7 +26,7 @@ class Part:
 
     ``values`` float32 (n, d_m) or (n, T_m, d_m), mapped from a file where they are large, ``present`` bool (n,) and, of
     sequences, ``steps`` bool (n, T_m) by modality; ``targets`` by concept, as a :class:`mmbench.contracts.Dataset` has
-    them.
+    them; ``raw`` (n,) the inputs themselves, of modalities that some method wants as they are.
     """
 
     ids: NDArray[np.str_]
@@ -34,9 +35,11 @@ class Part:
     present: dict[str, NDArray[np.bool_]]
     steps: dict[str, NDArray[np.bool_]]
     targets: dict[str, NDArray[Any]]
+    raw: dict[str, NDArray[np.object_]] = field(default_factory=dict)
 
-    def inputs(self, own: bool = False) -> Inputs:
-        """What a model may see of any split; its ``own`` to write to, so that nobody else sees it."""
+    def inputs(self, own: bool = False, raw: Collection[str] = ()) -> Inputs:
+        """What a model may see of any split: its ``own`` to write to, so that nobody else sees it, and the inputs
+        themselves of the modalities ``raw``."""
         pages = bulk.Pages(cache_folder(), kept=own)
         values = {m: pages.tensor(m, v) for m, v in self.values.items()}
         present = {m: torch.from_numpy(p) for m, p in self.present.items()}
@@ -44,12 +47,12 @@ class Part:
         if own:
             values = {m: v if m in pages.maps else v.clone() for m, v in values.items()}
             present, steps = ({m: t.clone() for m, t in part.items()} for part in (present, steps))
-        return Inputs(values, present, steps, pages=pages if pages.maps else None)
+        return Inputs(values, present, steps, {m: self.raw[m] for m in raw}, pages=pages if pages.maps else None)
 
-    def examples(self, own: bool = False) -> Examples:
-        """What a model may see of train and val."""
+    def examples(self, own: bool = False, raw: Collection[str] = ()) -> Examples:
+        """What a model may see of train and val, as :meth:`inputs`."""
         targets = {c: torch.from_numpy(t.copy() if own else t) for c, t in self.targets.items()}
-        return Examples(self.inputs(own), targets)
+        return Examples(self.inputs(own, raw), targets)
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,23 @@ class Stateless:
     bad: dict[int, str]
 
 
-def encode_stateless(dataset: Dataset, task: Task, encoders: Mapping[str, str], cache: Path) -> Stateless:
-    """Encode the modalities whose encoder is not fitted, once for all problems."""
+def encode_stateless(
+    dataset: Dataset, task: Task, encoders: Mapping[str, str], cache: Path, unseen: Collection[str] = ()
+) -> Stateless:
+    """Encode the modalities whose encoder is not fitted, once for all problems.
+
+    Of the modalities ``unseen``, whose features no method will look at, images are opened, and that is all.
+    """
     encoded, bad = {}, {}
     for modality in task.modalities:
-        selector = encoders.get(modality.name)
-        if selector is not None and not is_fitted(selector):
+        selector, values = encoders.get(modality.name), dataset.inputs[modality.name]
+        if modality.name in unseen:
+            unreadable = image_hashes(list(values), cache)[2] if modality.kind == "image" else {}
+            encoded[modality.name] = Encoded(np.zeros((len(values), 1), dtype=np.float32), unreadable)
+        elif selector is not None and not is_fitted(selector):
             nothing = np.empty(0, dtype=np.int64)
-            encoded[modality.name] = encode(selector, modality.kind, dataset.inputs[modality.name], nothing, cache)
+            encoded[modality.name] = encode(selector, modality.kind, values, nothing, cache)
+        if modality.name in encoded:
             bad.update(encoded[modality.name].bad)
     return Stateless(encoded, bad)
 
@@ -134,8 +146,11 @@ def prepare(
     concepts: tuple[str, ...],
     stateless: Stateless,
     cache: Path,
+    raw: Collection[str] = (),
 ) -> Prepared:
     """Encode a problem's modalities, fitted encoders on its train rows only, and cut it into its splits.
+
+    The inputs of the modalities ``raw`` are kept beside their features.
 
     Raises:
         UsageError: a split without rows, or a concept without a labelled training row.
@@ -157,6 +172,7 @@ def prepare(
                 encoders[modality.name], modality.kind, dataset.inputs[modality.name], rows["train"], cache
             )
     present = {name: present_rows(dataset.inputs[name]) for name in features}
+    kept = {name: np.fromiter(dataset.inputs[name], dtype=object, count=len(split)) for name in raw}
 
     def part(chosen: NDArray[np.int64]) -> Part:
         return Part(
@@ -166,6 +182,7 @@ def prepare(
             {name: present[name][chosen] for name in features},
             {name: encoded.steps[chosen] for name, encoded in features.items() if encoded.steps is not None},
             {concept.name: dataset.targets[concept.name][chosen] for concept in used},
+            {name: inputs[chosen] for name, inputs in kept.items()},
         )
 
     train, val, test = (part(rows[name]) for name in SPLITS)

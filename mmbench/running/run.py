@@ -30,8 +30,12 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
     Raises:
         UsageError: inputs that cannot be read, a split without rows, a folder that cannot be written.
     """
-    say("encoding " + ", ".join(f"{m} with {e}" for m, e in plan.config.encoders.items()))
-    stateless = encode_stateless(plan.dataset, plan.task, plan.config.encoders, cache_folder())
+    asked = [plan.raw[method] for method in {cell.method for cell in plan.todo}]
+    raw = frozenset[str]().union(*asked)
+    unseen = raw.intersection(*asked)
+    encoding = [f"{m} with {e}" for m, e in plan.config.encoders.items() if m not in unseen]
+    say("encoding " + ", ".join(encoding) if encoding else "opening the inputs")
+    stateless = encode_stateless(plan.dataset, plan.task, plan.config.encoders, cache_folder(), unseen)
     refuse_bad(plan.dataset, stateless.bad, plan.config.options.get("bad_images", "error"))
     told = name_bad(plan.dataset, stateless.bad)
     if told:
@@ -41,7 +45,14 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
     for problem in plan.dataset.problems:
         if problem.name in wanted:
             prepared[problem.name] = prepare(
-                plan.dataset, problem, plan.task, plan.config.encoders, plan.config.concepts, stateless, cache_folder()
+                plan.dataset,
+                problem,
+                plan.task,
+                plan.config.encoders,
+                plan.config.concepts,
+                stateless,
+                cache_folder(),
+                raw,
             )
             check_stress(prepared[problem.name].test, plan.stress)
     source = provenance()
@@ -59,7 +70,10 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
     for ready in prepared.values():
         _write_ceilings(plan, ready, source)
     scenarios = list_scenarios(plan.stress, plan.config.modalities)
-    return Workplace(plan.folder, plan.config, registry, prepared, plan.methods, source, plan.force, scenarios)
+    return Workplace(
+        plan.folder, plan.config, registry, prepared, plan.methods, source, plan.force, scenarios,
+        plan.streams, plan.raw, plan.device,
+    )  # fmt: skip
 
 
 def remember_studies(plan: Plan) -> None:

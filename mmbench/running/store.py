@@ -57,6 +57,10 @@ class RunFolder:
         """A cell's stored predictions on stressed test inputs."""
         return self.cell_path(cell) / "stress.npz"
 
+    def checkpoint_path(self, cell: Cell) -> Path:
+        """Where a cell that takes long keeps its state while it is trained."""
+        return self.cell_path(cell).with_name(f".seed-{cell.seed}.checkpoint")
+
     def info(self) -> dict[str, Any]:
         """The contents of ``run.json``.
 

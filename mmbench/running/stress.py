@@ -169,15 +169,18 @@ def _without(test: Part, victims: Mapping[str, Rows]) -> Part:
 
 
 def _exchanged(test: Part, victims: Mapping[str, Rows]) -> Part:
-    values, steps = dict(test.values), dict(test.steps)
+    values, steps, raw = dict(test.values), dict(test.steps), dict(test.raw)
     for name, rows in victims.items():
         donor = donors(test, name)[rows]
+        if name in raw:
+            raw[name] = raw[name].copy()
+            raw[name][rows] = test.raw[name][donor]
         values[name] = values[name].copy()
         values[name][rows] = test.values[name][donor]
         if name in steps:
             steps[name] = steps[name].copy()
             steps[name][rows] = test.steps[name][donor]
-    return replace(test, values=values, steps=steps)
+    return replace(test, values=values, steps=steps, raw=raw)
 
 
 def donors(test: Part, name: str) -> NDArray[np.int64]:

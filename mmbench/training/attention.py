@@ -7,6 +7,13 @@ from torch import Tensor, nn
 from mmbench.modules import masked_softmax
 
 
+def feed_forward(width: int, dropout: float) -> nn.Module:
+    """LayerNorm, Linear to 4 d, GELU, Linear, Dropout: (…, d) -> (…, d)."""
+    return nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(dropout)
+    )
+
+
 class MultiHeadAttention(nn.Module):
     """softmax(Q K^T / sqrt(d_k)) V of several heads: MR26 (3), whose print lacks the transpose.
 

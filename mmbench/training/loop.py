@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mmbench.contracts import Examples, FitContext, Objective
 from mmbench.errors import MmbenchError
 from mmbench.hashing import derive_seed
 from mmbench.modules import Strategy
+from mmbench.training.checkpoint import Progress
 from mmbench.training.losses import Measure, balanced_weights
 from mmbench.training.network import Output, Trainable, predict_logits
+from mmbench.training.optimiser import Optimiser, common_optimiser
 
 SHUFFLED = 2**23  # bytes of features that are brought into the drawn order at once
 
@@ -32,14 +33,15 @@ def train_network(
     train: Examples,
     val: Examples,
     context: FitContext,
-    plateau: bool = False,
+    optimiser: Optimiser | None = None,
 ) -> dict[str, Any]:
-    """Train with Adam, stop early on the unweighted validation objective, and restore the best epoch.
+    """Train, stop early on the unweighted validation objective, and restore the best epoch.
 
-    With ``plateau`` the learning rate is divided by ten after two epochs without a better validation objective.
-    Randomness has an axis of its own for the order of the batches and for dropout, both derived from the cell's seed
-    and the same for every method. Objectives of one modality alone (:attr:`Objective.modality`), behind all others, are
-    the network's to measure and take no part in the validation objective.
+    Network and strategy are on the context's device; batches are taken there. Without an optimiser it is the common
+    budget's. Randomness has an axis of its own for the order of the batches and for dropout, both derived from the
+    cell's seed and the same for every method. Where the context has a checkpoint, each epoch's state is kept in it, and
+    a training that was interrupted goes on from there. Objectives of one modality alone (:attr:`Objective.modality`),
+    behind all others, are the network's to measure and take no part in the validation objective.
 
     Returns:
         JSON-ready history: ``epochs``, ``best_epoch`` (1-based), ``objectives``, ``train`` (epochs x objectives, mean
@@ -50,28 +52,30 @@ def train_network(
     Raises:
         DivergedError: a loss that is not finite.
     """
-    settings = context.settings
+    settings, device = context.settings, torch.device(context.device)
     joint = tuple(objective for objective in objectives if not objective.modality)
     weights = balanced_weights(joint, train.targets) if settings.class_weights == "balanced" else None
-    optimiser = torch.optim.Adam(
-        [*network.parameters(), *strategy.parameters()],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    schedule = ReduceLROnPlateau(optimiser, patience=1) if plateau else None
+    if optimiser is None:
+        optimiser = common_optimiser([*network.parameters(), *strategy.parameters()], settings)
     measure = Measure(joint, strategy.focus, weights)
     order = torch.Generator().manual_seed(derive_seed(context.seed, "batches"))
     torch.manual_seed(derive_seed(context.seed, "dropout"))
     history: dict[str, Any] = {"objectives": [o.name for o in objectives], "train": [], "val": [], "weights": []}
     if len(joint) < len(objectives):
         history["joint"] = len(joint)
-    best, best_state, best_epoch = math.inf, None, 0
-    for epoch in range(1, settings.epochs + 1):
-        sums = torch.zeros(len(objectives), dtype=torch.float64)
-        batches = torch.zeros(len(objectives), dtype=torch.float64)
+    so_far = Progress(network, strategy, optimiser, order, history)
+    kept = None if context.checkpoint is None else context.checkpoint.load(context.device)
+    if kept is not None:
+        so_far.restore(kept, context.device)
+        history = so_far.history
+    for epoch in range(so_far.epoch + 1, settings.epochs + 1):
+        if so_far.epoch - so_far.best_epoch >= settings.patience:
+            break
+        sums = torch.zeros(len(objectives), dtype=torch.float64, device=device)
+        batches = torch.zeros_like(sums)
         network.train()
-        for batch in _batches(train, settings.batch_size, order):
+        for rows in _batches(train, settings.batch_size, order):
+            batch = rows.to(device)
             if len(batch) == 1:
                 continue
             output = network(batch.inputs)
@@ -81,11 +85,7 @@ def train_network(
             if not torch.isfinite(losses).all():
                 raise DivergedError(f"the training loss is not finite in epoch {epoch}: lower training.learning_rate")
             total = strategy.combine(losses, active, _gramian(network, output, losses, strategy.gradients))
-            if output.penalty is not None:
-                total = total + output.penalty
-            optimiser.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimiser.step(total if output.penalty is None else total + output.penalty)
             sums[active] += losses.detach().double()
             batches[active] += 1
         means = sums / batches
@@ -98,17 +98,18 @@ def train_network(
             raise DivergedError(
                 f"the validation objective is not finite in epoch {epoch}: lower training.learning_rate"
             )
-        if schedule is not None:
-            schedule.step(objective)
+        optimiser.end_epoch(objective)
         history["val"].append(objective)
         context.report(epoch, settings.epochs, objective)
-        if objective < best - settings.min_delta:
-            best, best_epoch, best_state = objective, epoch, copy.deepcopy(network.state_dict())
-        elif epoch - best_epoch >= settings.patience:
-            break
-    if best_state is not None:
-        network.load_state_dict(best_state)
-    return {"epochs": len(history["val"]), "best_epoch": best_epoch, **history}
+        so_far.epoch = epoch
+        if objective < so_far.best - settings.min_delta:
+            so_far.best, so_far.best_epoch = objective, epoch
+            so_far.best_state = copy.deepcopy(network.state_dict())
+        if context.checkpoint is not None:
+            context.checkpoint.save(so_far.state(context.device))
+    if so_far.best_state is not None:
+        network.load_state_dict(so_far.best_state)
+    return {"epochs": len(history["val"]), "best_epoch": so_far.best_epoch, **history}
 
 
 def _batches(train: Examples, size: int, order: torch.Generator) -> Iterator[Examples]:
@@ -133,7 +134,7 @@ def _gramian(network: Trainable, output: Output, losses: Tensor, of: str) -> Ten
     grads = torch.autograd.grad(
         losses,
         wanted,
-        torch.eye(len(losses)),
+        torch.eye(len(losses), device=losses.device),
         retain_graph=True,
         is_grads_batched=True,
         allow_unused=True,

@@ -140,7 +140,8 @@ def objective_losses(
         total.append((row_losses * known).sum(0))
         places += group
     if not places:
-        return next(iter(outputs.values())).new_zeros(0), torch.zeros(0, dtype=torch.int64)
+        nothing = next(iter(outputs.values())).new_zeros(0)
+        return nothing, nothing.long()
     counts, order = torch.cat(count), torch.tensor(places, device=total[0].device)
     active = counts > 0
     losses, order = torch.cat(total)[active] / counts[active], order[active]

@@ -16,6 +16,7 @@ from mmbench.modules import Fusion, Strategy
 from mmbench.training.loop import train_network
 from mmbench.training.losses import Scale, has_label, list_objectives, scale_of, standardised
 from mmbench.training.network import Network, Trainable, look_into, predict_logits
+from mmbench.training.optimiser import Optimiser, common_optimiser
 from mmbench.training.unimodal import UnimodalNetwork, unimodal_objectives
 
 if TYPE_CHECKING:
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 class TrainedModel(Model):
     """A network, whatever it is made of, trained with a strategy by the one loop.
 
-    ``plateau`` has the learning rate divided by ten where the validation objective has stopped falling.
+    ``plateau`` has the learning rate divided by ten where the validation objective has stopped falling. ``resumes`` has
+    the state of each epoch kept, so that a training that was interrupted goes on: for those that take hours.
     """
 
     plateau = False
+    resumes = False
 
     def __init__(
         self,
@@ -47,6 +50,9 @@ class TrainedModel(Model):
 
     def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
         """Train one network, or one an objective where the strategy asks for that."""
+        self.device = context.device
+        if not self.resumes:
+            context = replace(context, checkpoint=None)
         self.concepts, self.by_label = context.concepts, context.settings.objectives == "label"
         self.scales = {c.name: scale_of(train.targets[c.name]) for c in self.concepts if c.kind == "score"}
         train, val = (replace(part, targets=standardised(part.targets, self.scales)) for part in (train, val))
@@ -67,7 +73,9 @@ class TrainedModel(Model):
             for strategy in self.make_strategy(local).candidates(context.seed):
                 torch.manual_seed(derive_seed(context.seed, "init"))
                 network = self.make_network(sizes, sequences, strategy.heads, concepts, context.settings)
-                history = train_network(network, strategy, local, *parts, context, self.plateau)
+                network.to(context.device), strategy.to(context.device)
+                optimiser = self.make_optimiser(network, strategy, context.settings, len(parts[0]))
+                history = train_network(network, strategy, local, *parts, context, optimiser)
                 tried.append((history, network, strategy))
             history, network, strategy = min(tried, key=lambda one: min(one[0]["val"]))
             if len(tried) > 1:
@@ -97,6 +105,10 @@ class TrainedModel(Model):
 
         Its weights are drawn from torch's global generator.
         """
+
+    def make_optimiser(self, network: Trainable, strategy: Strategy, settings: Training, rows: int) -> Optimiser:
+        """What moves the parameters, for so many training rows."""
+        return common_optimiser([*network.parameters(), *strategy.parameters()], settings, self.plateau)
 
     def predict(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
         """Scores by concept, float64 (n, K)."""
@@ -128,7 +140,12 @@ class TrainedModel(Model):
     @property
     def n_parameters(self) -> int:
         """Parameters of the networks, and of the strategy where it has any."""
-        return sum(p.numel() for _, network, s in self.fitted for p in (*network.parameters(), *s.parameters()))
+        return sum(
+            p.numel()
+            for _, network, s in self.fitted
+            for p in (*network.parameters(), *s.parameters())
+            if p.requires_grad
+        )
 
 
 class NetworkModel(TrainedModel):

@@ -181,10 +181,14 @@ class Network(Trainable):
 
 
 def predict_logits(network: Trainable, inputs: Inputs) -> dict[str, Tensor]:
-    """Logits (n, K_c) by concept in evaluation mode, without gradient, a few hundred rows at a time."""
+    """Logits (n, K_c) by concept, on the CPU, in evaluation mode, without gradient, a few hundred rows at a time."""
     network.eval()
+    device = next(network.parameters()).device
+    chunks: list[dict[str, Tensor]] = []
     with torch.no_grad():
-        chunks = [network(inputs.rows(rows)).logits for rows in torch.split(torch.arange(len(inputs)), PREDICT_ROWS)]
+        for rows in torch.split(torch.arange(len(inputs)), PREDICT_ROWS):
+            logits = network(inputs.rows(rows).to(device)).logits
+            chunks.append({name: found.cpu() for name, found in logits.items()})
     return {concept.name: torch.cat([chunk[concept.name] for chunk in chunks]) for concept in network.concepts}
 
 
@@ -196,7 +200,9 @@ def look_into(network: Trainable, inputs: Inputs) -> dict[str, Inside]:
     """
     network.eval()
     with torch.no_grad():
-        chunks = [network.look(inputs.rows(rows)) for rows in torch.split(torch.arange(len(inputs)), PREDICT_ROWS)]
+        device = next(network.parameters()).device
+        batches = torch.split(torch.arange(len(inputs)), PREDICT_ROWS)
+        chunks = [network.look(inputs.rows(rows).to(device)) for rows in batches]
     return {name: _join([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 

@@ -34,7 +34,7 @@ class Recurrent(nn.Module):
         count = steps.sum(dim=1)
         order = (~steps).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(int(count.max()), 1)]
         hidden, _ = self.lstm(values.gather(1, order.unsqueeze(-1).expand(-1, -1, values.shape[2])))
-        last: Tensor = hidden[torch.arange(len(hidden)), (count - 1).clamp(min=0)]
+        last: Tensor = hidden[torch.arange(len(hidden), device=hidden.device), (count - 1).clamp(min=0)]
         return last * (count > 0).unsqueeze(1)
 
 

@@ -156,6 +156,28 @@ def test_texts_in_batches_equal_texts_one_by_one(given: str, built: Build, tmp_p
         assert np.allclose(vector, expected_text(model, text, pool), atol=1e-5)
 
 
+@torch.no_grad()
+def test_unpooled_texts_are_their_tokens_and_unpooled_images_their_places(
+    built: Build, images: list[Path], tmp_path: Path
+) -> None:
+    model, texts = loaded(built("bert")), [*TEXTS[:3], None, TEXTS[1]]
+    found = encode(f"hf:{built('bert')}:pool=none", "text", texts, NO_ROWS, tmp_path)
+    assert found.values.shape == (5, 10, 16) and found.steps is not None
+    for row, text in enumerate(texts):
+        expected = np.empty((0, 16)) if text is None else model(input_ids=ids(text)).last_hidden_state[0].numpy()
+        assert np.allclose(found.values[row, : len(expected)], expected, atol=1e-5)
+        assert found.steps[row].tolist() == [place < len(expected) for place in range(10)]
+        assert not found.values[row, len(expected) :].any()
+    for name, places in (("resnet", 1), ("vit", 17)):
+        seen = encode(f"hf:{built(name)}:pool=none", "image", [images[0], None], NO_ROWS, tmp_path)
+        hidden = loaded(built(name))(pixel_values=pixels(images[0])).last_hidden_state
+        expected = hidden[0].flatten(1).T if hidden.ndim == 4 else hidden[0]
+        assert seen.steps is not None and seen.steps.sum(axis=1).tolist() == [places, 0]
+        assert np.allclose(seen.values[0], expected.numpy(), atol=1e-5) and not seen.values[1].any()
+    nobody = encode(f"hf:{built('bert')}:pool=none", "text", [None, None], NO_ROWS, tmp_path)
+    assert nobody.values.shape == (2, 0)
+
+
 def test_padded_batches_would_agree_where_the_mask_is_kept(built: Build, tmp_path: Path) -> None:
     """The library's own way, padding with a mask, is an independent route to the same means."""
     model, batch = loaded(built("bert")), tokenizer()(TEXTS, padding=True, return_tensors="pt")

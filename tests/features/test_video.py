@@ -117,3 +117,42 @@ def test_without_a_decoder_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(video, "usable", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'mmbench\[video\]'"):
         encode("hog-color", "video", [tmp_path / "a.mp4"], NOTHING, tmp_path)
+
+
+def test_the_frames_as_small_pictures(av: Any, tmp_path: Path) -> None:
+    levels = [int(20 + 7 * place) for place in range(30)]
+    (tmp_path / "grey.mp4").write_bytes(made(av, levels))
+    found = encode("pixels:side=8", "video", [tmp_path / "grey.mp4", None], NOTHING, tmp_path / "cache")
+    assert found.values.shape == (2, 30, 3 * 8 * 8) and found.steps is not None
+    assert found.steps.sum(axis=1).tolist() == [30, 0]
+    assert found.values.min() >= 0 and found.values.max() <= 1
+    np.testing.assert_allclose(found.values[0].mean(axis=1) * 255, levels, atol=4)
+    with pytest.raises(UsageError, match="side was given '4'"):
+        encode("pixels:side=4", "video", [], NOTHING, tmp_path / "cache")
+
+
+def test_pictures_go_channel_by_channel_row_by_row(av: Any, tmp_path: Path) -> None:
+    """Red above, blue below: the first third of a frame is red's channel, whose first half is full."""
+    picture = np.zeros((48, 64, 3), dtype=np.uint8)
+    picture[:24, :, 0], picture[24:, :, 2] = 255, 255
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 4_000_000
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    (tmp_path / "two.mp4").write_bytes(buffer.getvalue())
+    frame = encode("pixels:side=8", "video", [tmp_path / "two.mp4"], NOTHING, tmp_path / "cache").values[0, 0]
+    red, _, blue = frame.reshape(3, 8, 8)
+    assert red[:3].min() > 0.8 and red[5:].max() < 0.2 and blue[:3].max() < 0.2 and blue[5:].min() > 0.8
+
+
+def test_a_checkpoint_keeps_the_frames_by_steps_and_not_unpooled(
+    av: Any, tiny_checkpoints: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "grey.mp4").write_bytes(made(av, [10, 200]))
+    selector = f"hf:{tiny_checkpoints['image']}"
+    kept = encode(f"{selector}:frames=steps", "video", [tmp_path / "grey.mp4"], NOTHING, tmp_path / "cache")
+    assert kept.values.shape == (1, 30, 6)
+    with pytest.raises(UsageError, match="with frames=steps"):
+        encode(f"{selector}:pool=none", "video", [tmp_path / "grey.mp4"], NOTHING, tmp_path / "cache")

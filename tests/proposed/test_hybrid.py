@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mmbench.config import Training
 from mmbench.contracts import Concept, Examples, FitContext, Inputs
@@ -116,6 +116,14 @@ def test_class_weights_are_those_of_formula_13() -> None:
         zero, one = balanced_weights((objective,), {"kinds": kinds})[objective.name].tolist()
         positives = kinds[:, objective.index].sum().item()
         assert one / zero == pytest.approx((4 - positives) / positives), "the ratio is the label's pos_weight"
+        logits = torch.linspace(-2, 2, 8, dtype=torch.float64).reshape(4, 2)
+        loss, _ = Measure((objective,), weights={objective.name: torch.tensor([zero, one])})(
+            {"kinds": logits}, {"kinds": kinds}
+        )
+        expected = binary_cross_entropy_with_logits(
+            logits[:, objective.index], kinds[:, objective.index].double(), pos_weight=torch.tensor(one / zero)
+        )
+        assert loss.item() == pytest.approx(zero * expected.item())
 
 
 @pytest.mark.parametrize("part", PARTS)

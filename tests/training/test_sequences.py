@@ -21,6 +21,7 @@ concat, classical, mfn = (shipped("baselines", name) for name in ("concat", "cla
 CONCEPTS = (Concept("kind", ("a", "b", "c")),)
 SIZES = {"text": 5, "sound": 3, "vector": 2}
 SEQUENCES = frozenset({"text", "sound"})
+NAMES = ["concat", "classical", "mfn", "hybrid", "hybrid by kind", "xattn"]
 
 
 def batch(steps: tuple[int, int] = (6, 9), rows: int = 4, seed: int = 0) -> Inputs:
@@ -57,11 +58,14 @@ def networks() -> dict[str, torch.nn.Module]:
 
     torch.manual_seed(0)
     hybrid = HybridNetwork(SIZES, LinearHeads, CONCEPTS, 4, 0.0, Settings(heads=2)).double().eval()
+    kinds = dict.fromkeys(SEQUENCES, "sequence")
+    by_kind = HybridNetwork(SIZES, LinearHeads, CONCEPTS, 4, 0.0, Settings(heads=2), kinds).double().eval()
     return {
         "concat": network(concat.build(3, 4)),
         "classical": network(classical.build(3, 4)),
         "mfn": network(mfn.build(3, 4, memory=3, dropout=0.0)),
         "hybrid": hybrid,
+        "hybrid by kind": by_kind,
         "xattn": CrossAttentionNetwork(SIZES, LinearHeads, CONCEPTS, 4, 0.0, CrossSettings(heads=2)).double().eval(),
     }
 
@@ -130,7 +134,7 @@ def test_a_sample_without_a_sequence_keeps_its_vector() -> None:
     assert torch.isfinite(views).all()
 
 
-@pytest.mark.parametrize("name", ["concat", "classical", "mfn", "hybrid", "xattn"])
+@pytest.mark.parametrize("name", NAMES)
 def test_padding_batches_and_order_change_nothing(name: str) -> None:
     network, inputs = networks()[name], batch()
     logits = network(inputs).logits["kind"]
@@ -140,7 +144,7 @@ def test_padding_batches_and_order_change_nothing(name: str) -> None:
     assert_close(network(inputs.rows(slice(1, 2))).logits["kind"], logits[1:2])
 
 
-@pytest.mark.parametrize("name", ["concat", "classical", "mfn", "hybrid", "xattn"])
+@pytest.mark.parametrize("name", NAMES)
 def test_steps_that_are_there_matter_and_a_missing_sequence_is_finite(name: str) -> None:
     network, inputs = networks()[name], batch()
     before = network(inputs).logits["kind"]
@@ -152,6 +156,36 @@ def test_steps_that_are_there_matter_and_a_missing_sequence_is_finite(name: str)
     gone = {**inputs.steps, "text": torch.zeros_like(inputs.steps["text"])}
     present = {**inputs.present, "text": torch.zeros(4, dtype=torch.bool)}
     assert torch.isfinite(network(Inputs(inputs.values, present, gone)).logits["kind"]).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_step_is_enough_and_rows_without_any_are_alike(name: str) -> None:
+    network = networks()[name]
+    one = batch(steps=(1, 1))
+    assert torch.isfinite(network(one).logits["kind"]).all()
+    nothing = Inputs(
+        one.values,
+        {m: torch.zeros(4, dtype=torch.bool) for m in one.present},
+        {m: torch.zeros_like(there) for m, there in one.steps.items()},
+    )
+    logits = network(nothing).logits["kind"]
+    assert torch.isfinite(logits).all()
+    assert_close(logits, logits[:1].expand_as(logits))
+    logits.square().sum().backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_the_whole_network_are_right(name: str) -> None:
+    network, inputs = networks()[name], batch(steps=(2, 3), rows=3)
+    names = list(inputs.values)
+
+    def run(*given: torch.Tensor) -> torch.Tensor:
+        values = dict(zip(names, given, strict=False))
+        return network(Inputs(values, inputs.present, inputs.steps)).logits["kind"]
+
+    given = [inputs.values[m].requires_grad_() for m in names]
+    assert torch.autograd.gradcheck(run, [*given, *network.parameters()], fast_mode=True)
 
 
 def test_standardize_reads_the_train_rows_steps_alone(tmp_path) -> None:

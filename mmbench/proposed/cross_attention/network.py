@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmbench.contracts import Concept, Examples, Inputs, Inside
 from mmbench.modules import masked_softmax, shown
 from mmbench.proposed.hybrid.losses import alignment
-from mmbench.training.attention import MultiHeadAttention
+from mmbench.training.attention import MultiHeadAttention, feed_forward
 from mmbench.training.losses import Measure
 from mmbench.training.network import Output, Trainable, labelled_where, trunk
 
@@ -48,16 +48,7 @@ class Block(nn.Module):
         self.attend = nn.ModuleList(MultiHeadAttention(width, settings.heads) for _ in self.pairs)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(modalities if self.pairs else 0))
         self.dropout = nn.Dropout(settings.dropout)
-        self.feed = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(width),
-                nn.Linear(width, 4 * width),
-                nn.GELU(),
-                nn.Linear(4 * width, width),
-                nn.Dropout(settings.dropout),
-            )
-            for _ in range(modalities)
-        )
+        self.feed = nn.ModuleList(feed_forward(width, settings.dropout) for _ in range(modalities))
 
     def forward(
         self, tokens: Sequence[Tensor], masks: Sequence[Tensor], seen: list[Tensor] | None = None
@@ -175,10 +166,10 @@ class CrossAttentionNetwork(Trainable):
 
     def fuse(self, inputs: Inputs) -> Fused:
         """What the heads are given; the gates are the modalities' weights for each sample."""
-        fused: Fused = self.core(*self._tokens(inputs))
+        fused: Fused = self.core(*self.tokens(inputs))
         return fused
 
-    def _tokens(self, inputs: Inputs) -> tuple[list[Tensor], list[Tensor]]:
+    def tokens(self, inputs: Inputs) -> tuple[list[Tensor], list[Tensor]]:
         """Each modality's features and mask, with an axis of steps."""
         values, masks = [], []
         for name in self.modalities:
@@ -189,7 +180,7 @@ class CrossAttentionNetwork(Trainable):
 
     def look(self, inputs: Inputs) -> dict[str, Inside]:
         """The modalities' weights, and by ordered pair where one modality's steps look in the other's."""
-        values, masks = self._tokens(inputs)
+        values, masks = self.tokens(inputs)
         seen: list[list[Tensor]] = []
         gates = self.core(values, masks, seen).gates
         says = "weight g of each modality in the joint vector" + " (equal: gates=off)" * (not self.settings.gates)

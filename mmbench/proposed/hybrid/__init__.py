@@ -1,15 +1,19 @@
 """Hybrid model of Minukhin & Rudoi (MR26, 2026): early and late fusion, temporal memory, attention, contrastive loss.
 
-Each modality: encoder, then an LSTM. Over the steps a delta memory M (10)-(12) reads all of them, and each is gated by
-it; each attends to each other (3), layers weighted (4). Early head (1): the memory and the attended views side by side.
-Late heads (2): one a modality, on its own hidden state. Scores: half the early head's, half the mean of the late ones'.
+Each modality: an encoder of its kind, then an LSTM. A vector is projected; a sequence goes through a transformer of
+``depth`` layers; a video through 3-D convolutions where it comes as pictures (``--encoders video=pixels``), and
+through the projection where it comes as vectors of its frames. Over the steps a delta memory M (10)-(12) reads all
+modalities, and each is gated by it; each attends to each other (3), layers weighted (4). Early head (1): the memory and
+the attended views side by side. Late heads (2): one a modality, on its own hidden state. Scores: half the early head's,
+half the mean of the late ones'.
 
     loss = L_early + sum_m λ_m L_m (8) + 0.3 InfoNCE (5, 9), L cross-entropy, (13) where classes are weighted
 
-Switches, for ablations: ``delta``, ``gated``, ``cross``, ``contrastive``, ``balance=off`` (no late heads at all) and
-``class_weights``. With all of them off it is ``classical+equal``. ``memory_update`` reads (12), whose printed sign
-contradicts its text: ``convex`` (the text), ``printed``, ``printed_recursive``, ``mfn`` (two gates). Weights of (8):
-``fixed`` 1/M, ``inverse`` ∝ 1/L, ``softmax`` ∝ e^L; trained on the same loss they would end on the smallest L alone.
+Switches, for ablations: ``encoders`` (off: the projection for every kind), ``delta``, ``gated``, ``cross``,
+``contrastive``, ``balance=off`` (no late heads at all) and ``class_weights``. With all of them off it is
+``classical+equal``. ``memory_update`` reads (12), whose printed sign contradicts its text: ``convex`` (the text),
+``printed``, ``printed_recursive``, ``mfn`` (two gates). Weights of (8): ``fixed`` 1/M, ``inverse`` ∝ 1/L, ``softmax``
+∝ e^L; trained on the same loss they would end on the smallest L alone.
 The printed (5) goes one way, from the first modality of a pair to the second; ``symmetric=on`` takes both.
 
 The budget is that of every network, and so are the class weights unless ``class_weights`` is on or off: ``--config
@@ -31,8 +35,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mmbench.config import Training
-from mmbench.contracts import Concept, Examples, FitContext, Objective
+from mmbench.contracts import Concept, Examples, FitContext, Modality, Objective
 from mmbench.modules import Strategy
+from mmbench.proposed.hybrid.encoders import Kind
 from mmbench.proposed.hybrid.losses import Balance
 from mmbench.proposed.hybrid.memory import Update
 from mmbench.proposed.hybrid.network import HybridNetwork, Settings
@@ -43,6 +48,7 @@ NAME = "hybrid"
 KIND = "model"
 SUMMARY = "Hybrid model (MR26): early and late heads, delta memory, cross-modal attention, contrastive alignment"
 ABLATIONS = {
+    "encoders by kind": "encoders=off",
     "delta memory": "delta=off",
     "gated views": "gated=off",
     "cross-modal attention": "cross=off",
@@ -72,6 +78,7 @@ class Hybrid(TrainedModel):
     def __init__(self, settings: Settings, class_weights: ClassWeights, plateau: bool) -> None:
         super().__init__(_sum)
         self.settings, self.class_weights, self.plateau = settings, class_weights, plateau
+        self.streams: tuple[Modality, ...] = ()
 
     def make_network(
         self,
@@ -82,10 +89,15 @@ class Hybrid(TrainedModel):
         settings: Training,
     ) -> Trainable:
         """The hybrid network for modalities of these sizes."""
-        return HybridNetwork(sizes, heads, concepts, settings.width, settings.dropout, self.settings)
+        kinds: dict[str, Kind] = dict.fromkeys(sequences, "sequence")
+        for stream in self.streams:
+            if stream.kind == "video" and stream.name in sequences:
+                kinds[stream.name] = "frames" if stream.encoder.partition(":")[0] == "pixels" else "video"
+        return HybridNetwork(sizes, heads, concepts, settings.width, settings.dropout, self.settings, kinds)
 
     def fit(self, train: Examples, val: Examples, context: FitContext) -> dict[str, Any]:
         """Train with the run's class weights, or with those that the method's name asks for."""
+        self.streams = context.modalities
         if self.class_weights != "run":
             chosen = "balanced" if self.class_weights == "on" else "none"
             context = replace(context, settings=context.settings.model_copy(update={"class_weights": chosen}))
@@ -106,10 +118,13 @@ def build(
     align_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.3,
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.07,
     symmetric: bool = False,
+    encoders: bool = True,
+    depth: Annotated[int, Field(ge=1, le=12)] = 1,
     plateau: bool = False,
 ) -> Hybrid:
     """The model ``hybrid``."""
     settings = Settings(
-        delta, gated, cross, contrastive, balance, memory_update, heads, layers, align_weight, temperature, symmetric
-    )
+        delta, gated, cross, contrastive, balance, memory_update, heads, layers, align_weight, temperature, symmetric,
+        encoders, depth,
+    )  # fmt: skip
     return Hybrid(settings, class_weights, plateau)

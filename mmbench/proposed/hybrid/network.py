@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,10 +13,11 @@ from torch.nn.functional import log_softmax, logsigmoid
 from mmbench.contracts import Concept, ConceptKind, Examples, Inputs, Inside
 from mmbench.modules import shown
 from mmbench.proposed.hybrid.attention import CrossModal
+from mmbench.proposed.hybrid.encoders import Kind, make_encoder
 from mmbench.proposed.hybrid.losses import Balance, alignment, balance_weights
 from mmbench.proposed.hybrid.memory import DeltaMemory, GatedViews, MfnMemory, RecurrentViews, Update, look_at_gates
 from mmbench.training.losses import Measure
-from mmbench.training.network import Output, Trainable, encoder, labelled_where, supervised, trunk
+from mmbench.training.network import Output, Trainable, labelled_where, supervised, trunk
 from mmbench.training.sequences import aligned
 
 
@@ -35,6 +36,8 @@ class Settings:
     align_weight: float = 0.3
     temperature: float = 0.07
     symmetric: bool = False
+    encoders: bool = True
+    depth: int = 1
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class Core(nn.Module):
 class HybridNetwork(Trainable):
     """Encoders by modality -> :class:`Core` -> an early branch and, where modalities are balanced, a late one for each.
 
+    ``kinds`` say what each modality is; a modality that is not named is a vector, or has the projection at each step.
     Scores are the mean of the early branch's and of the mean over the modalities present of the late ones'.
     """
 
@@ -113,10 +117,16 @@ class HybridNetwork(Trainable):
         width: int,
         dropout: float,
         settings: Settings,
+        kinds: Mapping[str, Kind] | None = None,
     ) -> None:
         super().__init__()
         self.modalities, self.concepts, self.settings = tuple(sizes), concepts, settings
-        self.encoders = nn.ModuleList(encoder(size, width, dropout) for size in sizes.values())
+        chosen = [(kinds or {}).get(name, "vector") if settings.encoders else "vector" for name in sizes]
+        self.look_around = [kind in ("sequence", "frames") for kind in chosen]
+        self.encoders = nn.ModuleList(
+            make_encoder(kind, size, width, dropout, settings.heads, settings.depth)
+            for kind, size in zip(chosen, sizes.values(), strict=True)
+        )
         self.core = Core(len(sizes), width, dropout, settings)
         self.embed = nn.ModuleList(nn.Linear(width, width) for _ in sizes) if settings.contrastive else None
         features = [self.core.out_features] + [width] * (len(sizes) if settings.balance != "off" else 0)
@@ -126,7 +136,10 @@ class HybridNetwork(Trainable):
     def encode(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Encoded views on common steps, (B, T, N, width), and their mask (B, T, N); a vector is one step."""
         present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
-        views = [e(inputs.values[m]) for m, e in zip(self.modalities, self.encoders, strict=True)]
+        views = [
+            encode(inputs.values[m], inputs.steps[m]) if around else encode(inputs.values[m])
+            for m, encode, around in zip(self.modalities, self.encoders, self.look_around, strict=True)
+        ]
         return aligned(views, [inputs.steps.get(m) for m in self.modalities], present)
 
     def look(self, inputs: Inputs) -> dict[str, Inside]:
