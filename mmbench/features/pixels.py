@@ -27,6 +27,6 @@ def encode(values: Sequence[Path | None], *, cache: Path, identity: list[str], s
 
     def pixels(image: Image.Image) -> NDArray[np.float32]:
         small = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR), dtype=np.float32)
-        return small.transpose(2, 0, 1).ravel() / 255
+        return small.transpose(2, 0, 1).ravel() / np.float32(255)
 
     return encode_files(values, cache, digest(identity), reader("video", pixels, frames))

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmbench.contracts import known
 from mmbench.evaluation.decisions import decide
 from mmbench.evaluation.predictions import labelled_rows
 from mmbench.features import parse
@@ -30,7 +31,6 @@ from mmbench.reporting.drawing import shorten
 from mmbench.reporting.figures import LINE, Plot, name_margin
 from mmbench.reporting.inside import file_name
 from mmbench.reporting.tables import Entry, Table
-from mmbench.running.execute import known
 from mmbench.running.inside import Explained
 
 LARGEST_SIDE = 480  # pixels of a picture in a page

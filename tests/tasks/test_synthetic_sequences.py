@@ -85,7 +85,7 @@ def accuracy(law: Any, seen: tuple[int, ...], concept: int = 0) -> float:
 
 def test_the_moment_takes_both_modalities_and_the_lasting_cue_one() -> None:
     moment = Law(samples=4000, moment=0.95, lasting=0)
-    assert accuracy(moment, (0, 1)) > 0.95
+    assert accuracy(moment, (0, 1)) > 0.92
     assert 0.45 < accuracy(moment, (0,)) < 0.55
     assert accuracy(moment, (1,)) < 0.75, "the symbols without the moment tell little"
     lasting = Law(samples=4000, moment=0, lasting=0.9)

@@ -89,10 +89,11 @@ METHODS = [
 
 
 @pytest.fixture(autouse=True)
-def _plain_adam(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fused one has no kernel for a pretended device."""
-    adam = torch.optim.Adam
+def _what_no_mode_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fused Adam has no kernel for a pretended device, and ``torch.tensor`` asks no mode where it puts numbers."""
+    adam, tensor = torch.optim.Adam, torch.tensor
     monkeypatch.setattr(torch.optim, "Adam", lambda *given, **settings: adam(*given, **{**settings, "fused": False}))
+    monkeypatch.setattr(torch, "tensor", lambda data, device=None, **kind: tensor(data, **kind).to(device or "cpu"))
 
 
 def sequences(examples: Examples) -> Examples:

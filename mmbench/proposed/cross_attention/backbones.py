@@ -14,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -171,7 +173,7 @@ class Backbones(nn.Module):
             values[name], steps[name] = self.sequences(one, inputs.raw[name], inputs.present[name])
         return Inputs(values, inputs.present, steps)
 
-    def sequences(self, one: Backbone, raw: Sequence[Any], present: Tensor) -> tuple[Tensor, Tensor]:
+    def sequences(self, one: Backbone, raw: NDArray[np.object_], present: Tensor) -> tuple[Tensor, Tensor]:
         """Sequences (B, T, features) of B inputs and their steps, bool (B, T); of a missing one there is none."""
         there = present.nonzero().squeeze(1).tolist()
         size = self.rows or max(len(there), 1)

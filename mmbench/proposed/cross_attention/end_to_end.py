@@ -18,7 +18,7 @@ from mmbench.training.network import Output
 from mmbench.training.optimiser import Optimiser, warm_up
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class EndToEnd(CrossAttentionNetwork):
         sizes = sizes | {name: one.features for name, one in backbones.items()}
         super().__init__(sizes, heads, concepts, width, dropout, settings)
         self.backbones = Backbones(backbones, recipe.micro_batch)
-        self.half = HALF.get(recipe.precision)
+        self.lower = HALVES.get(recipe.precision)
 
     def tokens(self, inputs: Inputs) -> tuple[list[Tensor], list[Tensor]]:
         """What the backbones make of the raw inputs, and features of the others."""
@@ -90,9 +90,9 @@ class EndToEnd(CrossAttentionNetwork):
     def forward(self, inputs: Inputs) -> Output:
         """Predict a batch of raw inputs, in float32."""
         kind = next(iter(inputs.present.values())).device.type
-        with torch.autocast(kind, self.half, enabled=self.half is not None):
+        with torch.autocast(kind, self.lower, enabled=self.lower is not None):
             output = super().forward(inputs)
-        if self.half is None:
+        if self.lower is None:
             return output
         return Output(
             output.z.float(),

@@ -81,7 +81,7 @@ class FrameStem(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """(B, T, 3 · side · side) with the frames that are there, bool (B, T) -> (B, T, width), zero where none is."""
-        x = values.unflatten(-1, (CHANNELS, self.side, self.side)).transpose(1, 2)
+        x = values.reshape(*mask.shape, CHANNELS, self.side, self.side).transpose(1, 2)
         there = mask[:, None, :, None, None]
         for convolve in self.convolutions:
             x = self.halve(torch.relu(convolve(x * there)))
