@@ -43,7 +43,7 @@ def compare(
     from mmbench.reporting.records import Question, make_records
     from mmbench.reporting.render import records_as
     from mmbench.reporting.tables import comparison_tables
-    from mmbench.reporting.tested import tested_tables
+    from mmbench.reporting.tested import significance_tables
 
     question = Question(None, reference, metric, margin)
     if resplit:
@@ -61,5 +61,5 @@ def compare(
             emit(records_as(collection.records, format_), output)
             return
         if tests:
-            tables += tested_tables(collection)
+            tables += significance_tables(collection)
     show(tables, format_, output)

@@ -11,7 +11,7 @@ from mmbench.reporting.tables import Entry, Table, count, decimals, number, p_te
 COLUMNS = ("method", "test", "effect", "interval", "p", "smallest p", "n", "unit", "no p because")
 
 
-def tested_tables(collection: Collection) -> list[Table]:
+def significance_tables(collection: Collection) -> list[Table]:
     """Every method's tests against the reference on its concept's primary metric, one table a problem and concept."""
     here = [r for r in collection.records if r["label"] == "" and r["tests"]]
     places = dict.fromkeys((r["problem"], r["concept"]) for r in here)

@@ -9,13 +9,12 @@ import json
 import pytest
 from rich.console import Console
 
-from mmbench.evaluation.significance import Test
 from mmbench.reporting.latex import to_latex
 from mmbench.reporting.records import Collection
 from mmbench.reporting.render import render
 from mmbench.reporting.tables import Entry, Table, decimals, energy, make_tables, number
 from mmbench.reporting.terminal import _print, to_text
-from mmbench.reporting.tested import tested_tables
+from mmbench.reporting.tested import significance_tables
 
 FORMS = ("table", "markdown", "latex", "csv", "json")
 HOSTILE = "[red]only:a|b,c\"d'[/red]"
@@ -129,7 +128,7 @@ def test_every_test_has_a_row_on_its_concepts_own_metric_and_its_null_below():
     )
     lacks = Test("Wilcoxon signed-rank", "symmetric", "seed", 5, "mean difference", reason="needs 10 seeds, has 5")
     tests = [done.as_dict(), lacks.as_dict()]
-    (table,) = tested_tables(collection([record(metric="mae", tests=tests), record("ours+dmtl", "mae")]))
+    (table,) = significance_tables(collection([record(metric="mae", tests=tests), record("ours+dmtl", "mae")]))
     assert table.title == "sort · tests of mae against ours+dmtl · Toy · protocol plain"
     first, second = (dict(zip(table.columns, (entry.text for entry in row), strict=True)) for row in table.rows)
     assert (first["effect"], first["interval"], first["p"]) == ("-0.012", "95 % [-0.020, -0.004]", "0.040")
