@@ -6,7 +6,7 @@ import contextlib
 import random
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -187,16 +187,20 @@ def _train(
     write_stress = None
     if scenarios:
         try:
-            stressed = [_predict_stressed(model, prepared, scenario, may_write(place, cell)) for scenario in scenarios]
+            stressed = list(_predict_stressed(model, prepared, scenarios, may_write(place, cell)))
             write_stress = partial(write_stressed, ids=prepared.test.ids, found=stressed)
         except Exception as error:  # the clean predictions are there and shall be kept
             result["stress_error"] = _described(error)
     return Outcome(result, joined, predictions_writer(prepared, joined), write_stress)
 
 
-def _predict_stressed(model: Model, prepared: Prepared, scenario: Scenario, own: bool) -> Stressed:
-    part, since = stress(prepared.test, scenario, deviations(prepared.train))
-    return Stressed(scenario, since, predict(model, part, prepared, own))
+def _predict_stressed(
+    model: Model, prepared: Prepared, scenarios: tuple[Scenario, ...], own: bool
+) -> Iterator[Stressed]:
+    deviation = deviations(prepared.train)
+    for scenario in scenarios:
+        part, since = stress(prepared.test, scenario, deviation)
+        yield Stressed(scenario, since, predict(model, part, prepared, own))
 
 
 def _metrics(
