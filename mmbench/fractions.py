@@ -53,7 +53,7 @@ def _reduce(dataset: Dataset, problem: Problem, fraction: float, split_seed: int
     held, names = _labels(dataset, problem, train)
     kept = nested_share(dataset.groups[train], held, fraction, derive_seed(split_seed, "train fraction"))
     missing = np.flatnonzero(held.any(axis=0) & ~held[kept].any(axis=0))
-    lost = [names[place] for place in missing]
+    lost = [names[place] for place in missing if names[place]]
     if lost:
         more = f" and {len(lost) - 3} labels more" if len(lost) > 3 else ""
         raise UsageError(
@@ -66,10 +66,19 @@ def _reduce(dataset: Dataset, problem: Problem, fraction: float, split_seed: int
 
 
 def _labels(dataset: Dataset, problem: Problem, rows: NDArray[np.int64]) -> tuple[NDArray[np.bool_], list[str]]:
-    """(rows, L): which rows hold which label of the problem's concepts, and the labels' names."""
-    concepts = [concept for concept in dataset.concepts if concept.name in problem.concepts]
-    held = []
-    for concept in concepts:
+    """(rows, L): which rows hold which label of the problem's concepts, and the labels' names.
+
+    A score counts as labels without a name, one a quarter of its labelled rows.
+    """
+    held, names = [], []
+    for concept in (concept for concept in dataset.concepts if concept.name in problem.concepts):
         target = dataset.targets[concept.name][rows]
-        held.append(target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1)
-    return np.concatenate(held, axis=1), [f"{c.name} '{label}'" for c in concepts for label in c.labels]
+        if concept.kind == "score":
+            known = target[dataset.labelled(concept.name)[rows]]
+            quarters = np.quantile(known, (0.25, 0.5, 0.75)) if len(known) else np.zeros(3)
+            held.append((np.searchsorted(quarters, target)[:, None] == np.arange(4)) & ~np.isnan(target)[:, None])
+            names += [""] * 4
+        else:
+            held.append(target[:, None] == np.arange(len(concept.labels)) if target.ndim == 1 else target == 1)
+            names += [f"{concept.name} '{label}'" for label in concept.labels]
+    return np.concatenate(held, axis=1), names

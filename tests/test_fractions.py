@@ -89,6 +89,24 @@ def test_each_problem_loses_training_rows_and_nothing_else() -> None:
     assert (other.problems[0].split != reduced.problems[0].split).any()
 
 
+def test_a_score_is_kept_in_proportion_by_quarters_and_needs_none_of_them() -> None:
+    whole = dataset()
+    score = np.random.default_rng(1).normal(size=200)
+    score[::9] = np.nan
+    split = whole.problems[0].split
+    scored = replace(
+        whole, concepts=(Concept("mood", ("mood",), "score", bounds=(-3, 3)),), targets={"mood": score},
+        problems=(Problem("mood", ("mood",), split),),
+    )  # fmt: skip
+    train = split == "train"
+    known = score[train][~np.isnan(score[train])]
+    kept = score[reduce_train(scored, 0.5, 0).problems[0].split == "train"]
+    places = np.searchsorted(np.quantile(known, (0.25, 0.5, 0.75)), kept[~np.isnan(kept)])
+    counts = np.bincount(places, minlength=4)
+    assert abs(counts - len(known) / 8).max() <= 2
+    assert (reduce_train(scored, 0.01, 0).problems[0].split == "train").sum() == 1
+
+
 def test_a_share_without_a_label_that_training_has_is_one_line() -> None:
     with pytest.raises(
         UsageError, match=r"--train-fraction 0\.01: its 1 of 120 training rows of problem 'damage'"

@@ -13,7 +13,7 @@ import numpy as np
 from mmbench.errors import UsageError
 from mmbench.fractions import FULL
 from mmbench.reporting import panels
-from mmbench.reporting.comparison import Record
+from mmbench.reporting.comparison import Record, primary_of
 from mmbench.reporting.figures import Plot, stamped
 from mmbench.reporting.mistakes import is_constant
 from mmbench.reporting.panels import Panel, line_of
@@ -49,11 +49,11 @@ def learning_study(folder: RunFolder, methods: tuple[str, ...] | None = None) ->
     points: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for share, run in runs.items():
         base = {_key(record): record for record in collections[share].records if record["label"] == ""}
-        metric = collections[share].info["protocol"]["primary_metric"]
+        info = collections[share].info
         for (problem, concept), rows in read_rows(run, methods).items():
             trained = [row for row in rows if not row.method.startswith(CEILING) and not _foreign(row.results)]
             points[problem, concept] += [
-                Point(share, row, base[problem, concept, row.method, metric]) for row in trained
+                Point(share, row, base[problem, concept, row.method, primary_of(info, concept)]) for row in trained
             ]
     largest = collections[max(runs)]
     tables: list[Table] = []

@@ -102,7 +102,7 @@ def make_spreads(
         cells = [row.cells for row in alike]
         needed = {METRICS[metric].needs for metric in metrics}
         nothing: list[dict[str, Array]] = [{} for _ in alike]
-        decisions = decisions_by_seed(cells, groups, draws) if "decisions" in needed else nothing
+        decisions = decisions_by_seed(cells, groups, draws) if needed & {"decisions", "numbers"} else nothing
         scores = rankings_by_seed(cells, groups, ranked) if "scores" in needed else nothing
         for row, decided, rankings in zip(alike, decisions, scores, strict=True):
             values = {m: np.array([v[m].value for v in row.values], dtype=np.float64) for m in metrics}

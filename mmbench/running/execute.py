@@ -9,7 +9,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -229,19 +229,23 @@ def _train(
     write_stress = None
     if scenarios:
         try:
-            stressed = [_predict_stressed(place, cell, model, scenario) for scenario in scenarios]
+            stressed = list(_predict_stressed(place, cell, model, scenarios))
             write_stress = partial(write_stressed, ids=prepared.test.ids, found=stressed)
         except Exception as error:  # the clean predictions are there and shall be kept
             result["stress_error"] = _described(error)
     return Outcome(result, joined, predictions_writer(prepared, joined), write_stress)
 
 
-def _predict_stressed(place: Workplace, cell: Cell, model: Model, scenario: Scenario) -> Stressed:
-    if scenario.axis == "noise" and wanted_raw(place, cell):
-        raise MmbenchError("noise is added to features, and this method reads its inputs themselves: leave it out")
-    prepared = place.prepared[cell.problem]
-    part, since = stress(prepared.test, scenario, deviations(prepared.train))
-    return Stressed(scenario, since, predict(place, cell, model, part))
+def _predict_stressed(
+    place: Workplace, cell: Cell, model: Model, scenarios: tuple[Scenario, ...]
+) -> Iterator[Stressed]:
+    prepared, raw = place.prepared[cell.problem], wanted_raw(place, cell)
+    deviation = deviations(prepared.train)
+    for scenario in scenarios:
+        if scenario.axis == "noise" and raw:
+            raise MmbenchError("noise is added to features, and this method reads its inputs themselves: leave it out")
+        part, since = stress(prepared.test, scenario, deviation)
+        yield Stressed(scenario, since, predict(place, cell, model, part))
 
 
 def _metrics(

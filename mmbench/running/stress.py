@@ -15,19 +15,23 @@ conflict  a share of the test rows that have the modality get it from another te
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmbench import bulk
+from mmbench.bulk import blocks
 from mmbench.errors import UsageError, unknown
 from mmbench.evaluation.stressed import AXES, WHOLE, Scenario
 from mmbench.hashing import derive_seed
+from mmbench.locate import cache_folder
 from mmbench.running.prepare import Part
 
 Levels = Mapping[str, tuple[float, ...]]
 Rows = NDArray[np.bool_]
+Array = NDArray[np.float64]
 DEFAULT_LEVELS = {"noise": (0.5, 1.0, 2.0), "missing": (0.25, 0.5, 1.0), "conflict": (0.25, 0.5, 1.0)}
 ALL, ANY = "all", "any"
 
@@ -96,9 +100,20 @@ def deviations(train: Part) -> dict[str, NDArray[np.float32]]:
     """By modality the standard deviation of each feature, (d,), over the training rows (and steps) that have it."""
     found = {}
     for name, values in train.values.items():
-        there = values[train.steps.get(name, train.present[name])]
-        found[name] = there.std(axis=0, dtype=np.float64).astype(np.float32) if len(there) else there.sum(axis=0)
+        there = train.steps.get(name, train.present[name])
+        count = max(int(there.sum()), 1)
+        mean = _sum(values, there, lambda rows: rows) / count
+        variance = _sum(values, there, lambda rows, mean=mean: (rows - mean) ** 2) / count  # type: ignore[misc]
+        found[name] = np.sqrt(variance).astype(np.float32)
     return found
+
+
+def _sum(values: NDArray[np.float32], there: Rows, of: Callable[[Array], Array]) -> Array:
+    """The sum of a function of the rows (or steps) that are there, (d,), a few megabytes at a time."""
+    total: Array = np.zeros(values.shape[-1])
+    for start, block in blocks(values):
+        total += of(block[there[start : start + len(block)]].astype(np.float64)).sum(axis=0)
+    return total
 
 
 def stress(
@@ -132,13 +147,27 @@ def _draw(scenario: str, names: NDArray[np.str_]) -> NDArray[np.int64]:
 
 
 def _noisy(test: Part, name: str, scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    values = test.values[name].copy()
-    there = test.steps.get(name, test.present[name])
-    for row, seed in enumerate(_draw(f"noise {name}", test.ids)):
-        if test.present[name][row]:
-            drawn = np.random.default_rng(seed).standard_normal(values.shape[1:], dtype=np.float32)
-            values[row] += scale * drawn * there[row, ..., None]
-    return values
+    there, seeds = test.steps.get(name, test.present[name]), _draw(f"noise {name}", test.ids)
+
+    def noisy(row: int, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        drawn = np.random.default_rng(seeds[row]).standard_normal(value.shape, dtype=np.float32)
+        added: NDArray[np.float32] = value + scale * drawn * there[row, ..., None]
+        return added
+
+    return _changed(test.values[name], test.present[name], noisy)
+
+
+def _changed(
+    values: NDArray[np.float32], rows: Rows, change: Callable[[int, NDArray[np.float32]], NDArray[np.float32] | float]
+) -> NDArray[np.float32]:
+    """A copy with these rows changed, each given its place and value; in a file where it is large."""
+    made = bulk.Rows(values.shape, cache_folder())
+    for start, block in blocks(values):
+        changed = block.copy()
+        for place in np.flatnonzero(rows[start : start + len(block)]):
+            changed[place] = change(start + int(place), block[place])
+        made.write(start, changed)
+    return made.array()
 
 
 def _victims(test: Part, scenario: Scenario) -> tuple[dict[str, Rows], NDArray[np.float64]]:
@@ -161,7 +190,7 @@ def _victims(test: Part, scenario: Scenario) -> tuple[dict[str, Rows], NDArray[n
 def _without(test: Part, victims: Mapping[str, Rows]) -> Part:
     values, present, steps = dict(test.values), dict(test.present), dict(test.steps)
     for name, rows in victims.items():
-        values[name] = np.where(rows.reshape(-1, *[1] * (values[name].ndim - 1)), np.float32(0), values[name])
+        values[name] = _changed(values[name], rows, lambda row, value: 0.0)
         present[name] = present[name] & ~rows
         if name in steps:
             steps[name] = steps[name] & ~rows[:, None]
@@ -171,15 +200,12 @@ def _without(test: Part, victims: Mapping[str, Rows]) -> Part:
 def _exchanged(test: Part, victims: Mapping[str, Rows]) -> Part:
     values, steps, raw = dict(test.values), dict(test.steps), dict(test.raw)
     for name, rows in victims.items():
-        donor = donors(test, name)[rows]
-        if name in raw:
-            raw[name] = raw[name].copy()
-            raw[name][rows] = test.raw[name][donor]
-        values[name] = values[name].copy()
-        values[name][rows] = test.values[name][donor]
+        source = np.where(rows, donors(test, name), np.arange(len(rows)))
+        values[name] = bulk.take(values[name], source, cache_folder())
         if name in steps:
-            steps[name] = steps[name].copy()
-            steps[name][rows] = test.steps[name][donor]
+            steps[name] = steps[name][source]
+        if name in raw:
+            raw[name] = raw[name][source]
     return replace(test, values=values, steps=steps, raw=raw)
 
 

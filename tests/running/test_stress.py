@@ -165,6 +165,17 @@ def test_a_test_split_without_another_group_is_refused_before_training() -> None
         check_stress(alone, ("noise", "conflict"))
 
 
+@pytest.mark.parametrize(
+    "scenario", [Scenario("noise", "all", 1.0), Scenario("missing", "walk", 1.0), Scenario("conflict", "walk", 1.0)]
+)
+def test_what_is_too_large_for_memory_comes_out_the_same(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = stress(TEST, scenario, SCALE)[0]
+    monkeypatch.setattr("mmbench.bulk.LARGE", 1)
+    monkeypatch.setattr("mmbench.bulk.BLOCK", 40)
+    in_file = stress(TEST, scenario, deviations(TRAIN))[0]
+    assert isinstance(in_file.values["walk"], np.memmap) and same(held, in_file, "vector", "walk")
+
+
 def test_training_rows_that_all_lack_a_modality_give_no_noise() -> None:
     empty = replace(TRAIN, present={**TRAIN.present, "vector": np.zeros(400, dtype=bool)})
     noisy, _ = stress(TEST, Scenario("noise", "vector", 1.0), deviations(empty))
