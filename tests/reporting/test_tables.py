@@ -9,7 +9,6 @@ import json
 import pytest
 from rich.console import Console
 
-from mmbench.evaluation.significance import Test
 from mmbench.reporting.latex import to_latex
 from mmbench.reporting.records import Collection
 from mmbench.reporting.render import render
