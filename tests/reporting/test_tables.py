@@ -9,6 +9,7 @@ import json
 import pytest
 from rich.console import Console
 
+from mmbench.evaluation import significance
 from mmbench.reporting.latex import to_latex
 from mmbench.reporting.records import Collection
 from mmbench.reporting.render import render
@@ -123,10 +124,10 @@ def test_a_hostile_name_neither_breaks_nor_styles_a_form(form):
 
 
 def test_every_test_has_a_row_on_its_concepts_own_metric_and_its_null_below():
-    done = Test(
+    done = significance.Test(
         "paired t", "equal means", "seed", 12, "mean difference", -0.0123, -2.0, 0.04, 0.0, -0.02, -0.004, "95 % t"
     )
-    lacks = Test("Wilcoxon signed-rank", "symmetric", "seed", 5, "mean difference", reason="needs 10 seeds, has 5")
+    lacks = significance.Test("Wilcoxon", "symmetric", "seed", 5, "mean difference", reason="needs 10 seeds, has 5")
     tests = [done.as_dict(), lacks.as_dict()]
     (table,) = significance_tables(collection([record(metric="mae", tests=tests), record("ours+dmtl", "mae")]))
     assert table.title == "sort · tests of mae against ours+dmtl · Toy · protocol plain"
