@@ -116,7 +116,7 @@ def test_an_ablation_is_the_full_model_and_the_model_without_each_part() -> None
         "igfn+dmtl:balance=off",
         "igfn+dmtl:rebalance=off",
     ]
-    parts = ("delta", "gated", "cross", "contrastive", "balance", "class_weights")
+    parts = ("encoders", "delta", "gated", "cross", "contrastive", "balance", "class_weights")
     assert chosen("concat,ablation:hybrid") == ["concat+equal", "hybrid", *(f"hybrid:{part}=off" for part in parts)]
 
 

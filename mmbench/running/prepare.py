@@ -92,11 +92,13 @@ def encode_stateless(
     """
     encoded, bad = {}, {}
     for modality in task.modalities:
-        selector, values = encoders.get(modality.name), dataset.inputs[modality.name]
+        if modality.name not in encoders:
+            continue
+        selector, values = encoders[modality.name], dataset.inputs[modality.name]
         if modality.name in unseen:
             unreadable = image_hashes(list(values), cache)[2] if modality.kind == "image" else {}
             encoded[modality.name] = Encoded(np.zeros((len(values), 1), dtype=np.float32), unreadable)
-        elif selector is not None and not is_fitted(selector):
+        elif not is_fitted(selector):
             nothing = np.empty(0, dtype=np.int64)
             encoded[modality.name] = encode(selector, modality.kind, values, nothing, cache)
         if modality.name in encoded:

@@ -90,9 +90,9 @@ def train_network(
             batches[active] += 1
         means = sums / batches
         used = strategy.loss_weights()
-        history["weights"] += [] if used is None else [used.tolist()]
+        history["weights"] += [] if used is None else [used.cpu().tolist()]
         strategy.end_epoch(means)
-        history["train"].append([None if math.isnan(mean) else mean for mean in means.tolist()])
+        history["train"].append([None if math.isnan(mean) else mean for mean in means.cpu().tolist()])
         objective = _validate(network, val, measure)
         if not math.isfinite(objective):
             raise DivergedError(

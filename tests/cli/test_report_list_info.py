@@ -96,7 +96,7 @@ def test_info_of_a_method_shows_its_parts_and_of_an_encoder_its_parameters(mmben
     both = mmbench("info", "igfn:delta=0.1+dmtl").out
     assert "igfn (fusion)" in both and "dmtl (strategy)" in both and "beta (float): default 2" in both
     encoder = mmbench("info", "hf").out
-    assert "pool (auto|mean|cls|max|pooler): default auto" in encoder and "hf:<name or folder>" in encoder
+    assert "pool (auto|mean|cls|max|pooler|none): default auto" in encoder and "hf:<name or folder>" in encoder
     assert "tfidf-svd (encoder of text)" in mmbench("info", "tfidf-svd").out
     assert "higher is better" in mmbench("info", "macro_f1").out
     for wrong in ("igfn+dmtll", "tfidf-sdv", "+", ""):

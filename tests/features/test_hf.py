@@ -168,11 +168,11 @@ def test_unpooled_texts_are_their_tokens_and_unpooled_images_their_places(
         assert np.allclose(found.values[row, : len(expected)], expected, atol=1e-5)
         assert found.steps[row].tolist() == [place < len(expected) for place in range(10)]
         assert not found.values[row, len(expected) :].any()
-    for name, places in (("resnet", 1), ("vit", 17)):
+    for name in ("resnet", "vit"):
         seen = encode(f"hf:{built(name)}:pool=none", "image", [images[0], None], NO_ROWS, tmp_path)
         hidden = loaded(built(name))(pixel_values=pixels(images[0])).last_hidden_state
         expected = hidden[0].flatten(1).T if hidden.ndim == 4 else hidden[0]
-        assert seen.steps is not None and seen.steps.sum(axis=1).tolist() == [places, 0]
+        assert seen.steps is not None and seen.steps.sum(axis=1).tolist() == [len(expected), 0] and len(expected) > 1
         assert np.allclose(seen.values[0], expected.numpy(), atol=1e-5) and not seen.values[1].any()
     nobody = encode(f"hf:{built('bert')}:pool=none", "text", [None, None], NO_ROWS, tmp_path)
     assert nobody.values.shape == (2, 0)

@@ -205,7 +205,7 @@ def test_memory_in_training_is_of_a_few_rows(build: Build, examples: Examples) -
         network, sizes = build(recipe=Recipe(micro_batch=rows)).train(), []
 
         def pack(tensor: Tensor) -> Tensor:
-            if tensor.ndim == 4:  # maps of the image checkpoint
+            if tensor.ndim == 4 and tensor.shape[1] != 3:  # maps of the image checkpoint, not the pictures themselves
                 sizes.append(tensor.numel())
             return tensor
 
@@ -213,7 +213,7 @@ def test_memory_in_training_is_of_a_few_rows(build: Build, examples: Examples) -
             network(double(examples).inputs)
         return sum(sizes)
 
-    assert kept(2) < kept(0) / 3
+    assert kept(2) < kept(0) / 2  # the last map of every row is kept, for what reads it
 
 
 def test_pooling_layers_are_not_trained_and_statistics_are_kept(build: Build, examples: Examples) -> None:

@@ -271,7 +271,7 @@ def test_the_plateau_reaches_the_loop(plateau: bool, monkeypatch: pytest.MonkeyP
     told: list[bool] = []
 
     def spied(*given: Any) -> dict[str, Any]:
-        told.append(given[-1])
+        told.append(given[-1].plateau is not None)
         return train_network(*given)
 
     monkeypatch.setattr("mmbench.training.model.train_network", spied)

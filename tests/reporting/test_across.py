@@ -15,6 +15,7 @@ def collection(name, values, metric="macro_f1", concepts=("c",), generated=False
         for i, c in enumerate(concepts)
     ]
     info = {"task": {"name": name, "title": name, "generated": generated}, "protocol": {"primary_metric": metric}}
+    info["concepts"] = [{"name": c, "kind": "exclusive"} for c in concepts]
     return Collection(info, records, None, {}, {}, frozenset(), {}, ())
 
 

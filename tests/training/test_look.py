@@ -216,7 +216,7 @@ def test_attention_over_steps_that_are_alike_is_uniform() -> None:
 def test_attention_of_several_steps_is_the_mean_over_those_that_are_there() -> None:
     network, inputs = network_of("xattn:layers=1:heads=2"), batch()
     seen: list[list[torch.Tensor]] = []
-    network.eval().core(*network._tokens(inputs), seen)
+    network.eval().core(*network.tokens(inputs), seen)
     (block,) = network.core.blocks
     weights = seen[0][block.pairs.index((0, 1))].detach().numpy()
     row = 4

@@ -17,6 +17,7 @@ from mmbench.plugins import Registry
 from mmbench.training.loop import DivergedError, _gramian, train_network
 from mmbench.training.losses import Measure, list_objectives, objective_losses
 from mmbench.training.network import Network, predict_logits
+from mmbench.training.optimiser import common_optimiser
 
 REGISTRY = Registry()
 
@@ -462,7 +463,8 @@ def test_plateau_divides_the_rate_by_ten_after_two_epochs_without_a_better_objec
     monkeypatch.setattr("mmbench.training.loop._validate", lambda *_: next(objectives))
     network, strategy, listed = network_of("concat+equal", small)
     context = small.context(epochs=7, batch_size=50)
-    train_network(network, strategy, listed, small.examples(41), small.examples(20, seed=1), context, plateau=True)
+    optimiser = common_optimiser([*network.parameters(), *strategy.parameters()], context.settings, plateau=True)
+    train_network(network, strategy, listed, small.examples(41), small.examples(20, seed=1), context, optimiser)
     assert rates == pytest.approx([0.01] * 6 + [0.001])
 
 
