@@ -114,8 +114,9 @@ def _check_mergeable(
 
 def _refuse(folder: RunFolder, other: RunFolder, unlike: Sequence[str]) -> None:
     if unlike:
+        hint = "; splits are compared with --resplit" if any(line.startswith("split") for line in unlike) else ""
         raise NotComparableError(
-            f"{other.path.name} cannot be compared with {folder.path.name}: its {'; its '.join(unlike)}"
+            f"{other.path.name} cannot be compared with {folder.path.name}: its {'; its '.join(unlike)}{hint}"
         )
 
 
