@@ -96,7 +96,7 @@ def _identity(info: dict[str, Any]) -> str:
     """All that learning curves hold fixed."""
     config = {key: value for key, value in info["config"].items() if key != "train_fraction"}
     overrides = [line for line in info["overrides"] if not line.startswith("train_fraction=")]
-    fixed = [info.get(key) for key in ("fingerprint", "features", "metric_version")]
+    fixed = [info[key] for key in ("fingerprint", "features", "metric_version")]
     return json.dumps([config, overrides, info["protocol"]["name"], *fixed], sort_keys=True)
 
 

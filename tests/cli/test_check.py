@@ -41,6 +41,7 @@ def info(**config) -> dict:
         },
         "overrides": [],
         "fingerprint": "f" * 64,
+        "metric_version": 1,
         "features": {"text": "1" * 64},
         "concepts": [
             {"name": "sort", "labels": ["a", "b", "c"], "kind": "exclusive", "background": None},
