@@ -19,9 +19,9 @@ def init_card(
     from mmbench.errors import UsageError
 
     card = output or table.with_suffix(".toml")
-    text = propose(table, label or [])
     if card.parent.resolve() != table.parent.resolve():
         raise UsageError(f"--output {card}: expected a file in {table.parent}, since a card's paths are relative to it")
+    text = propose(table, label or [])
     try:
         with card.open("x", encoding="utf-8") as file:
             file.write(text)
