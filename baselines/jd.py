@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from mmbench.contracts import Objective
@@ -49,7 +49,7 @@ class NnlsProjector(DualConeProjector):  # type: ignore[misc]
         values, vectors = np.linalg.eigh(G.detach().cpu().double().numpy())
         root = np.sqrt(np.maximum(values / max(values[-1], np.finfo(float).tiny), 0))[:, None] * vectors.T
         rows = U.detach().cpu().double().numpy().reshape(-1, len(root))
-        projected = np.stack([u + nnls(root, -root @ u)[0] for u in rows])
+        projected = np.stack([u + scipy.optimize.nnls(root, -root @ u)[0] for u in rows])
         return torch.from_numpy(projected).reshape(U.shape).to(U)
 
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import log_loss
-from sklearn.utils.class_weight import compute_sample_weight
 
 from mmbench.bulk import BLOCK, Rows, take
 from mmbench.contracts import Examples, FitContext, Inputs, Model, known
 from mmbench.locate import cache_folder
 from mmbench.training.sequences import moments
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression, Ridge
+
 NAME = "linear"
 KIND = "model"
 SUMMARY = "Balanced logistic regression (ridge of a score) on the cached features, C (alpha) chosen on validation"
 
-Fit: TypeAlias = LogisticRegression | Ridge | float  # a number where training has one class, or one value, only
+Fit: TypeAlias = Union[
+    "LogisticRegression", "Ridge", float
+]  # a number where training has one class, or one value, only
 GRID = (0.03, 0.1, 0.3, 1.0, 3.0)
 ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -96,6 +98,8 @@ class Linear(Model):
 
 
 def _chosen(fit: Fit) -> float:
+    from sklearn.linear_model import Ridge
+
     return fit if isinstance(fit, float) else float(fit.alpha if isinstance(fit, Ridge) else fit.C)
 
 
@@ -124,6 +128,8 @@ def _fit(
     x: NDArray[np.float32], y: NDArray[np.int64], x_val: NDArray[np.float32], y_val: NDArray[np.int64]
 ) -> LogisticRegression | float:
     """The classifier with the lowest balanced log loss on validation, or the only class that training has."""
+    from sklearn.linear_model import LogisticRegression
+
     labelled = known(y)
     classes = np.unique(y[labelled])
     x_labelled = x if labelled.all() else take(x, np.flatnonzero(labelled), cache_folder())
@@ -145,6 +151,8 @@ def _fit_score(
     x: NDArray[np.float32], y: NDArray[np.float64], x_val: NDArray[np.float32], y_val: NDArray[np.float64]
 ) -> Ridge | float:
     """The ridge regression with the lowest mean absolute error on validation, or the only value that training has."""
+    from sklearn.linear_model import Ridge
+
     labelled, judged = known(y), known(y_val)
     if np.ptp(y[labelled]) == 0:
         return float(y[labelled][0])
@@ -160,6 +168,9 @@ def _fit_score(
 
 def _balanced_log_loss(model: LogisticRegression, x: NDArray[np.float32], y: NDArray[np.int64]) -> float:
     """The mean over the classes in ``y`` of their mean log loss."""
+    from sklearn.metrics import log_loss
+    from sklearn.utils.class_weight import compute_sample_weight
+
     weights = compute_sample_weight("balanced", y)
     return float(log_loss(y, model.predict_proba(x), sample_weight=weights, labels=model.classes_))
 
@@ -175,7 +186,7 @@ def _told(fit: Fit, x: NDArray[np.float32]) -> NDArray[np.float64]:
     """The probability of the label, or the score, in each row."""
     if isinstance(fit, float):
         return np.full(len(x), fit)
-    told = fit.predict(x) if isinstance(fit, Ridge) else fit.predict_proba(x)[:, 1]
+    told = fit.predict(x) if hasattr(fit, "alpha") else fit.predict_proba(x)[:, 1]
     return np.asarray(told, dtype=np.float64)
 
 

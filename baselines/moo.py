@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 from torch import Tensor
 
 from mmbench.contracts import Objective
@@ -43,7 +43,7 @@ def min_norm(gramian: NDArray[np.float64]) -> NDArray[np.float64]:
     matrix = gramian[np.ix_(kept, kept)]
     values, vectors = np.linalg.eigh(matrix / np.trace(matrix) * len(kept))
     root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
-    solution, _ = nnls(np.vstack([root, np.ones(len(kept))]), np.append(np.zeros(len(kept)), 1.0))
+    solution, _ = scipy.optimize.nnls(np.vstack([root, np.ones(len(kept))]), np.append(np.zeros(len(kept)), 1.0))
     alpha[kept] = solution / solution.sum()
     return alpha
 

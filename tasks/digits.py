@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from mmbench.contracts import Concept, Dataset, LoadRequest, Modality, Problem, Protocol, Task
 from mmbench.hashing import digest
@@ -30,6 +29,8 @@ SUITE = (
 
 def load(request: LoadRequest) -> Dataset:
     """The 8x8 images of scikit-learn's test set: strips of 24, 16 and 24 pixels in 0..16, float64."""
+    from sklearn.datasets import load_digits
+
     images, digits = load_digits(return_X_y=True)
     pixels, digit = images.reshape(-1, 8, 8), digits.astype(np.int64)
     strips = {name: pixels[:, :, columns].reshape(len(pixels), -1) for name, columns in STRIPS.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr, ndtri
 
 from mmbench.evaluation.bootstrap import RANKING_ENTRIES, Array, Cells, counts_by_group, interval
 from mmbench.evaluation.metrics import METRICS, from_counts, from_rankings, rankings_of
@@ -55,11 +55,11 @@ def bca(replicates: Array, value: float, jackknives: Sequence[Array], level: flo
     if reason:
         return Bounds(*plain, "percentile", reason)
     acceleration = sum(float((effect**3).sum()) for effect in effects) / (6 * spread**1.5)
-    bias = stats.norm.ppf(below)
-    shifted = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    bias = ndtri(below)
+    shifted = bias + ndtri([(1 - level) / 2, (1 + level) / 2])
     if (acceleration * shifted >= 1).any():
         return Bounds(*plain, "percentile", "the acceleration is too large")
-    places = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
+    places = ndtr(bias + shifted / (1 - acceleration * shifted))
     low, high = np.quantile(np.asarray(replicates), places)
     return Bounds(float(low), float(high), "BCa")
 

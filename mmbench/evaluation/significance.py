@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from mmbench.errors import UsageError
 from mmbench.evaluation.bootstrap import Replicates, interval, p_value
@@ -92,7 +92,7 @@ def paired_t(first: Array, second: Array) -> Test:
         return replace(test, reason=f"needs {FEWEST_SEEDS} seeds, has {len(a)}")
     if np.ptp(a - b) == 0:
         return replace(test, reason="the difference is the same at every seed")
-    found = stats.ttest_rel(a, b)
+    found = scipy.stats.ttest_rel(a, b)
     span = found.confidence_interval(0.95)
     return replace(
         test,
@@ -122,7 +122,7 @@ def wilcoxon(first: Array, second: Array) -> Test:
     moved = (a - b)[a != b]
     if len(moved) == 0:
         return replace(test, reason="no seed has a difference")
-    ranks = np.rint(2 * stats.rankdata(np.abs(moved))).astype(np.int64)  # twice the midranks, which are halves
+    ranks = np.rint(2 * scipy.stats.rankdata(np.abs(moved))).astype(np.int64)  # twice the midranks, which are halves
     chances = np.ones(1)  # of each sum of the positive ranks, if signs are tossed
     for rank in ranks:
         chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
@@ -150,12 +150,12 @@ def nadeau_bengio(differences: Array, n_train: int, n_test: int) -> Test:
     if np.ptp(d) == 0:
         return replace(test, reason="the difference is the same in every split")
     error = math.sqrt(d.var(ddof=1) * (1 / len(d) + n_test / n_train))
-    half = float(stats.t.ppf(0.975, len(d) - 1)) * error
+    half = float(scipy.stats.t.ppf(0.975, len(d) - 1)) * error
     t = float(d.mean()) / error
     return replace(
         test,
         statistic=t,
-        p=2 * float(stats.t.sf(abs(t), len(d) - 1)),
+        p=2 * float(scipy.stats.t.sf(abs(t), len(d) - 1)),
         smallest_p=0.0,
         low=float(d.mean()) - half,
         high=float(d.mean()) + half,
@@ -182,7 +182,7 @@ def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_], gro
     wins, losses = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
     if wins + losses == 0:
         return replace(test, reason="the models are right in the same rows")
-    p = float(stats.binomtest(wins, wins + losses).pvalue)
+    p = float(scipy.stats.binomtest(wins, wins + losses).pvalue)
     return replace(test, statistic=float(wins), p=p, smallest_p=min(1.0, 2.0 ** (1 - wins - losses)))
 
 
@@ -205,14 +205,14 @@ def friedman(values: Array) -> Test:
         return replace(test, reason=f"needs 3 methods, has {k}")
     if (np.ptp(values, axis=1) == 0).all():
         return replace(test, reason="all methods are equal on every data set")
-    chi2 = float(stats.friedmanchisquare(*values.T).statistic)
+    chi2 = float(scipy.stats.friedmanchisquare(*values.T).statistic)
     spare = n * (k - 1) - chi2
     smallest = math.exp(-(n - 1) * math.lgamma(k + 1))  # that all data sets rank the methods alike
     test = replace(test, effect=chi2 / (n * (k - 1)), smallest_p=smallest)
     if spare < 1e-9:  # in perfect agreement F is infinite, and p that of the agreement
         return replace(test, p=smallest)
     f = (n - 1) * chi2 / spare
-    return replace(test, statistic=f, p=max(float(stats.f.sf(f, k - 1, (k - 1) * (n - 1))), smallest))
+    return replace(test, statistic=f, p=max(float(scipy.stats.f.sf(f, k - 1, (k - 1) * (n - 1))), smallest))
 
 
 def superiority(first: Array, second: Array, higher_is_better: bool = True) -> Test:
@@ -234,11 +234,11 @@ def superiority(first: Array, second: Array, higher_is_better: bool = True) -> T
         test,
         effect=(wins + ties / 2) / n,
         statistic=float(wins),
-        p=float(stats.binomtest(wins, n - ties).pvalue),
+        p=float(scipy.stats.binomtest(wins, n - ties).pvalue),
         smallest_p=2.0 ** (1 - n + ties),
     )
     if n in (wins, n - wins - ties):
-        span = stats.binomtest(wins, n).proportion_ci(0.95, "exact")
+        span = scipy.stats.binomtest(wins, n).proportion_ci(0.95, "exact")
         return replace(test, low=float(span.low), high=float(span.high), interval_kind="95 % Clopper–Pearson")
     chances = np.ones(1)  # of each number of half wins in n draws of a seed
     for _ in range(n):
@@ -295,5 +295,5 @@ def minimum_detectable_effect(error: float, n_comparisons: int = 1) -> float | N
     """
     if not error > 0:
         return None
-    z = stats.norm.ppf([1 - ALPHA / (2 * n_comparisons), POWER])
+    z = scipy.special.ndtri([1 - ALPHA / (2 * n_comparisons), POWER])
     return float(z.sum()) * error

@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mmbench.contracts import InputKind
 from mmbench.errors import UsageError, unknown
 from mmbench.hashing import digest
+from mmbench.threads import one_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -265,11 +266,7 @@ def encode(
     """
     chosen = parse(selector, kind)
     encoder = TABLE[chosen.name]
-    # The module's import comes before the limit, which binds only the libraries that are already loaded.
-    module = _module(encoder)
-    import torch
-    from threadpoolctl import threadpool_limits
-
+    module = _module(encoder)  # before the limit below, which binds only the libraries that are loaded by then
     arguments = dict(chosen.parameters)
     if encoder.named:
         arguments["checkpoint"] = chosen.checkpoint
@@ -279,11 +276,6 @@ def encode(
         if len(fit_rows) == 0:
             raise ValueError(f"encoder {chosen.name} is fitted: it needs rows to learn from")
         arguments["fit_rows"] = fit_rows
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            encoded: Encoded = module.encode(values, cache=cache, identity=_identity(chosen, kind), **arguments)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        encoded: Encoded = module.encode(values, cache=cache, identity=_identity(chosen, kind), **arguments)
     return encoded

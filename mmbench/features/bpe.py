@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from sklearn.decomposition import TruncatedSVD
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from mmbench.errors import UsageError
@@ -102,6 +101,8 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str], limit: int | None = Non
 
 def token_vectors(texts: Sequence[NDArray[np.int64]], size: int, dim: int) -> NDArray[np.float64]:
     """A vector for each of ``size`` tokens, (size, d), d at most ``dim``; zeros for a token that no text pairs."""
+    from sklearn.decomposition import TruncatedSVD
+
     first, second = [], []
     for apart in range(1, WINDOW + 1):
         for ids in texts:
@@ -109,7 +110,7 @@ def token_vectors(texts: Sequence[NDArray[np.int64]], size: int, dim: int) -> ND
             second.append(ids[apart:])
     a, b = np.concatenate(first), np.concatenate(second)
     ones = np.ones(2 * len(a))
-    pairs = coo_array((ones, (np.concatenate([a, b]), np.concatenate([b, a]))), shape=(size, size)).tocsr()
+    pairs = scipy.sparse.coo_array((ones, (np.concatenate([a, b]), np.concatenate([b, a]))), shape=(size, size)).tocsr()
     information = positive_information(pairs)
     if information.nnz == 0:
         return np.zeros((size, 1))
@@ -122,14 +123,14 @@ def token_vectors(texts: Sequence[NDArray[np.int64]], size: int, dim: int) -> ND
     return scaled
 
 
-def positive_information(pairs: csr_array) -> csr_array:
+def positive_information(pairs: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """max(0, log p(a, b) / (p(a) p(b))) of counted pairs (V, V), sparse."""
     counted = pairs.tocoo()
     row, column = counted.coords
     total, marginal = pairs.sum(), np.asarray(pairs.sum(axis=1)).ravel()
     value = np.log(counted.data * total / (marginal[row] * marginal[column]))
     kept = value > 0
-    return csr_array((value[kept], (row[kept], column[kept])), shape=pairs.shape)
+    return scipy.sparse.csr_array((value[kept], (row[kept], column[kept])), shape=pairs.shape)
 
 
 def token_times(text: TimedText, characters: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from skimage.feature import hog
 
 from mmbench.features import Encoded
 from mmbench.features.files import UnreadableError, encode_files
@@ -82,6 +81,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def describe(image: Image.Image) -> NDArray[np.float32]:
     """One RGB picture to its features, float32 (428,)."""
+    from skimage.feature import hog
+
     small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     grey = np.asarray(small.convert("L"), dtype=np.float64) / 255
     gradients = hog(grey, orientations=9, pixels_per_cell=(24, 24), cells_per_block=(2, 2), feature_vector=True)
@@ -94,11 +95,18 @@ def describe(image: Image.Image) -> NDArray[np.float32]:
             hue, saturation, value = (hsv[rows, columns, channel].ravel() for channel in range(3))
             block = rgb[rows, columns].reshape(-1, 3)
             parts += [
-                np.histogram(hue, bins=8, range=(0, 1), weights=saturation * value)[0] / len(hue),
-                np.histogram(saturation, bins=4, range=(0, 1))[0] / len(hue),
-                np.histogram(value, bins=4, range=(0, 1))[0] / len(hue),
+                _shares(hue, 8, saturation * value),
+                _shares(saturation, 4),
+                _shares(value, 4),
                 block.mean(axis=0),
                 block.std(axis=0),
             ]
     parts.append(grey.reshape(4, SIDE // 4, 4, SIDE // 4).mean(axis=(1, 3)).ravel())
     return np.concatenate(parts).astype(np.float32)
+
+
+def _shares(values: NDArray[np.float64], bins: int, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """The histogram of values in 0..1, none of which lies on an inner edge, over their number: (bins,)."""
+    counts = np.bincount(np.minimum((values * bins).astype(np.int64), bins - 1), weights, bins)
+    shares: NDArray[np.float64] = counts / len(values)
+    return shares

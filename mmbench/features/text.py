@@ -8,17 +8,18 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, hstack
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mmbench.errors import UsageError
 from mmbench.features import Encoded
 from mmbench.features.cache import cached
 from mmbench.hashing import digest
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 VERSION = 3
 FEW_TEXTS = 200
@@ -54,6 +55,9 @@ def reduce_texts(texts: list[str], fit: list[str], dim: int) -> NDArray[np.float
     Raises:
         UsageError: ``fit`` has no terms at all.
     """
+    from scipy.sparse import hstack
+    from sklearn.decomposition import TruncatedSVD
+
     fit = sorted(fit)
     few = len(fit) <= FEW_TEXTS
     views = [
@@ -78,6 +82,9 @@ def _terms(
     texts: list[str], fit: list[str], analyzer: str, grams: tuple[int, int], rarest: int
 ) -> tuple[csr_matrix, csr_matrix]:
     """TF-IDF with logarithmic term frequency, rows of unit length: of ``fit``, and of ``texts``."""
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     vectorizer = TfidfVectorizer(
         preprocessor=_clean,
         analyzer=analyzer,

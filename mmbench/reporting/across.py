@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from mmbench.evaluation.metrics import METRICS, applies
 from mmbench.evaluation.significance import friedman
@@ -27,7 +27,7 @@ def across_table(collections: Sequence[Collection]) -> Table | None:
     primaries = [c.info["protocol"]["primary_metric"] for c in collections]
     values = np.array([[means[m] for m in methods] for means in by_task])
     signs = np.array([1 if METRICS[metric].better == "higher" else -1 for metric in primaries])
-    ranks = stats.rankdata(-values * signs[:, None], axis=1)
+    ranks = scipy.stats.rankdata(-values * signs[:, None], axis=1)
     names = [f"{c.info['task']['name']} ({metric})" for c, metric in zip(collections, primaries, strict=True)]
     average, wins = ranks.mean(axis=0), (ranks == ranks.min(axis=1, keepdims=True)).sum(axis=0)
     rows = tuple(

@@ -74,32 +74,37 @@ def published_tables(collection: Collection) -> list[Table]:
 
 
 def _claims(collection: Collection, concept: str, claims: list[Claim]) -> Table:
-    """One row a source and method: what is claimed, and our figures of the same method."""
+    """One row a source, method and label: what is claimed, and our figures of the same method."""
     by_row: dict[tuple[str, ...], dict[str, Claim]] = {}
     for claim in claims:
-        key = (_short(claim), claim["ours"] or claim["method"], claim["modalities"], claim["n_test"] or "–")
+        key = (
+            _short(claim), claim["ours"] or claim["method"], claim["modalities"], claim["label"] or "all",
+            claim["n_test"] or "–",
+        )  # fmt: skip
         by_row.setdefault(key, {})[claim["metric"]] = claim
-    measured = {
-        (r["method"], r["metric"]): r for r in collection.records if r["concept"] == concept and r["label"] == ""
-    }
+    measured = {(r["method"], r["metric"], r["label"]): r for r in collection.records if r["concept"] == concept}
     claimed = list(dict.fromkeys(claim["metric"] for claim in claims))
-    ours = [name for metric in claimed for name in _counterparts(metric)]
-    ours = [name for name in dict.fromkeys(ours) if any((claim["ours"], name) in measured for claim in claims)]
+    ours = dict.fromkeys(name for claim in claims for name in _counterparts(claim))
+    ours = [name for name in ours if any((claim["ours"], name, claim["label"]) in measured for claim in claims)]
     rows = []
     for row, by_metric in by_row.items():
         cells = [*row, *(by_metric[m]["value"] if m in by_metric else "–" for m in claimed)]
-        method = next(iter(by_metric.values()))["ours"]
-        cells += [with_interval(measured[method, name]) if (method, name) in measured else "–" for name in ours]
+        claim = next(iter(by_metric.values()))
+        found = [measured.get((claim["ours"], name, claim["label"])) for name in ours]
+        cells += ["–" if record is None else with_interval(record) for record in found]
         rows.append(tuple(Entry(cell) for cell in cells))
     title = f"{concept} · published, claimed · {collection.info['task']['title']} · protocol {_protocol(collection)}"
     shown = [f"{_printed(metric)}: claimed" for metric in claimed] + [f"{name}: ours [95 %]" for name in ours]
-    columns = ("source", "method", "modalities", "n_test", *shown)
+    columns = ("source", "method", "modalities", "label", "n_test", *shown)
     return Table(title, columns, tuple(rows), _notes(collection, claims), f"published {concept}")
 
 
-def _counterparts(metric: str) -> tuple[str, ...]:
+def _counterparts(claim: Claim) -> tuple[str, ...]:
     """Our metrics that a printed one stands beside."""
-    return AVERAGES if metric == "f1" else (metric,) if metric in METRICS else ()
+    metric = claim["metric"]
+    if metric == "f1":
+        return ("f1",) if claim["label"] else AVERAGES
+    return (metric,) if metric in METRICS and not claim["label"] else ()
 
 
 def _gains(collection: Collection, concept: str, claims: list[Claim]) -> Iterable[tuple[Claim, Claim]]:
@@ -160,7 +165,7 @@ def _measured(collection: Collection, concept: str, claim: Claim, rival: Claim) 
         f"{r['metric']} {-r['delta']:+.3f} [{-r['delta_high']:+.3f}, {-r['delta_low']:+.3f}]"
         for r in collection.records
         if (r["concept"], r["label"], r["method"]) == (concept, "", rival["ours"])
-        and r["metric"] in _counterparts(claim["metric"])
+        and r["metric"] in _counterparts(claim)
         and r["delta"] is not None
     ]
     return "; ".join(texts) or "–"

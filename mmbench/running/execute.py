@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from mmbench.config import RunConfig
 from mmbench.contracts import Concept, Examples, FitContext, Modality, Model, known
@@ -34,6 +33,7 @@ from mmbench.running.energy import Meter
 from mmbench.running.prepare import Part, Prepared
 from mmbench.running.store import Cell, RunFolder
 from mmbench.running.stress import deviations, stress
+from mmbench.threads import one_thread
 from mmbench.training.checkpoint import Checkpoint
 from mmbench.training.devices import describe_device, reset_peak
 
@@ -85,7 +85,6 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     Raises:
         UsageError: the results folder cannot be written.
     """
-    torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)  # an earlier cell's plug-in may have changed these
     torch.set_grad_enabled(True)
     method = place.methods[cell.method]
@@ -105,7 +104,7 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     again = stored is not None and stored.get("plugins", {}) == record["plugins"]
     outcome = None
     try:
-        with threadpool_limits(1), contextlib.redirect_stdout(sys.stderr):
+        with one_thread(), contextlib.redirect_stdout(sys.stderr):
             outcome = None if place.force else _twin(place, cell, scenarios)
             outcome = outcome or _train(place, cell, report, None if again else meter, scenarios)
         record |= {"status": "done", **outcome.result}

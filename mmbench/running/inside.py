@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
 from mmbench.contracts import Concept, Dataset, InputKind, Inside, Model
 from mmbench.errors import NotComparableError, UsageError, unknown
@@ -28,6 +26,7 @@ from mmbench.running.plan import Plan, Request, make_plan
 from mmbench.running.prepare import Part, Prepared, encode_stateless, prepare
 from mmbench.running.provenance import provenance
 from mmbench.running.store import CEILING, Cell, RunFolder
+from mmbench.threads import one_thread
 from mmbench.training.model import TrainedModel
 
 DRAW = 0  # the seed of samples that are not named
@@ -140,10 +139,9 @@ def explain(plan: Plan, cell: Cell, samples: str, registry: Registry, report: Re
         plan.folder, plan.config, registry, {cell.problem: prepared}, plan.methods, provenance(),
         streams=plan.streams, raw=plan.raw, device=plan.device,
     )  # fmt: skip
-    torch.set_num_threads(1)
     for part in method.parts:  # the limit below binds only the libraries that are loaded by then
         registry.load(part.plugin, part.kind)
-    with threadpool_limits(1):
+    with one_thread():
         model, train, val, context = ready(place, cell, report)
         model.fit(train, val, context)
         scores = [predict(place, cell, model, part) for part in (prepared.val, prepared.test)]

@@ -86,8 +86,8 @@ def train_network(
                 raise DivergedError(f"the training loss is not finite in epoch {epoch}: lower training.learning_rate")
             total = strategy.combine(losses, active, _gramian(network, output, losses, strategy.gradients))
             optimiser.step(total if output.penalty is None else total + output.penalty)
-            sums[active] += losses.detach().double()
-            batches[active] += 1
+            sums.index_add_(0, active, losses.detach().double())
+            batches.index_add_(0, active, torch.ones_like(losses, dtype=torch.float64))
         means = sums / batches
         used = strategy.loss_weights()
         history["weights"] += [] if used is None else [used.cpu().tolist()]

@@ -143,8 +143,11 @@ def objective_losses(
         nothing = next(iter(outputs.values())).new_zeros(0)
         return nothing, nothing.long()
     counts, order = torch.cat(count), torch.tensor(places, device=total[0].device)
-    active = counts > 0
-    losses, order = torch.cat(total)[active] / counts[active], order[active]
+    losses, active = torch.cat(total) / counts.clamp(min=1), counts > 0
+    if not active.all():
+        losses, order = losses[active], order[active]
+    if places == sorted(places):
+        return losses, order
     rank = order.argsort()
     return losses[rank], order[rank]
 
