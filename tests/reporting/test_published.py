@@ -91,6 +91,21 @@ def test_agreed_has_its_own_claims_and_no_gain_is_made_up():
     assert {"text CNN", "GPT-4o"} <= {row[1].text for row in claims.rows}
 
 
+def test_claims_of_a_label_stand_beside_that_label():
+    shown = collection("mr26", "mosei", concept="emotions")
+    shown.records.append(record("hybrid", "f1", 0.4, "emotions") | {"label": "anger"})
+    shown.records.append(record("hybrid", "macro_f1", 0.3, "emotions"))
+    claims, _ = published_tables(shown)
+    rows = [dict(zip(claims.columns, (entry.text for entry in row), strict=True)) for row in claims.rows]
+    by_label = {row["label"]: row for row in rows if row["method"] == "hybrid"}
+    assert len(by_label) == 8
+    assert by_label["anger"]["F1, averaging not stated: claimed"] == "0.967"
+    assert by_label["anger"]["f1: ours [95 %]"] == "0.400 [0.390, 0.410]"
+    assert by_label["anger"]["macro_f1: ours [95 %]"] == by_label["sad"]["f1: ours [95 %]"] == "–"
+    assert by_label["all"]["macro_f1: ours [95 %]"] == "0.300 [0.290, 0.310]"
+    assert any("accuracy of several labels is not defined" in note for note in claims.notes)
+
+
 @pytest.mark.parametrize(("changes", "said"), [
     ({"generated": True}, "no published number stands beside generated data"),
     ({"protocol": "event"}, "no published number is known for task crisismmd under protocol event"),
