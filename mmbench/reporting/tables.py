@@ -238,6 +238,7 @@ def table_notes(collection: Collection, problem: str, records: list[Record], pri
         )
     notes += [
         *_told(here, lambda record: _rows_note(record, info["task"]["group"])),
+        *_data_notes(info),
         *_told(here, lambda record: f"encoders: {record['encoders']}"),
         "networks: untuned defaults, one budget; linear: class-balanced, C chosen on validation",
         *_told(here, _interval_note),
@@ -284,6 +285,15 @@ def _rows_note(record: Record, group: str) -> str:
         f"n_train {record['n_train']:,}, n_test {record['n_test']:,} rows in {record['n_groups']:,} groups "
         f"({group}){labels}; split: {record['split']}"
     )
+
+
+def _data_notes(info: dict[str, Any]) -> list[str]:
+    """What holds for all concepts: how many images are missing, say, and how many rows were left out."""
+    concepts = tuple(f"{concept['name']}: " for concept in info["concepts"])
+    told = [note for note in info["task"]["notes"] if not note.startswith(concepts)]
+    if info["unreadable_inputs"]:
+        told.append(f"{info['unreadable_inputs']:,} rows are left out, their input cannot be read")
+    return [f"data: {'; '.join(told)}"] if told else []
 
 
 def _interval_note(record: Record) -> str:

@@ -32,9 +32,12 @@ def record(method="good+equal", metric="macro_f1", **changes) -> dict:
     } | changes  # fmt: skip
 
 
-def collection(records, *, best=(), failures=(), generated=False, warning="", shared=None, ranked=None) -> Collection:
+def collection(
+    records, *, best=(), failures=(), generated=False, warning="", shared=None, ranked=None, notes=(), unreadable=0
+) -> Collection:
     info = {
-        "task": {"title": "Toy", "group": "tweet", "generated": generated},
+        "task": {"title": "Toy", "group": "tweet", "generated": generated, "notes": list(notes)},
+        "unreadable_inputs": unreadable,
         "concepts": [{"name": "sort", "kind": "exclusive"}],
         "protocol": {"name": "plain", "primary_metric": "macro_f1", "split": "official", "warning": warning},
         "problems": [{"name": "joint", "concepts": {"sort": {"n_test": 2000, "shared_with_train": shared or {}}}}],
@@ -222,3 +225,12 @@ def test_values_and_differences_have_the_digits_of_their_intervals():
     wide = record(mean=0.51234, ci_low=0.30123, ci_high=0.72345, delta=0.0004, delta_low=-0.25, delta_high=0.251)
     table = make_tables(collection([wide, record(method="ours+dmtl")]), ("macro_f1",))[0]
     assert [entry.text for entry in table.rows[0][1:3]] == ["0.51 [0.30, 0.72]", "0.00 [-0.25, +0.25]"]
+
+
+def test_what_is_missing_from_the_data_stands_under_every_table():
+    notes = ("sort: 1 of 2 rows have a label", "16,772 of 18,082 rows have no image: the image is masked there")
+    (table,) = make_tables(collection(both(), notes=notes, unreadable=3), ("macro_f1",))
+    (line,) = [note for note in table.notes if note.startswith("data: ")]
+    assert line == f"data: {notes[1]}; 3 rows are left out, their input cannot be read"
+    (plain,) = make_tables(collection(both(), notes=notes[:1]), ("macro_f1",))
+    assert not [note for note in plain.notes if note.startswith("data: ")]
