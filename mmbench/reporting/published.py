@@ -84,8 +84,8 @@ def _claims(collection: Collection, concept: str, claims: list[Claim]) -> Table:
         by_row.setdefault(key, {})[claim["metric"]] = claim
     measured = {(r["method"], r["metric"], r["label"]): r for r in collection.records if r["concept"] == concept}
     claimed = list(dict.fromkeys(claim["metric"] for claim in claims))
-    ours = dict.fromkeys(name for claim in claims for name in _counterparts(claim))
-    ours = [name for name in ours if any((claim["ours"], name, claim["label"]) in measured for claim in claims)]
+    counterparts = dict.fromkeys(name for claim in claims for name in _counterparts(claim))
+    ours = [name for name in counterparts if any((claim["ours"], name, claim["label"]) in measured for claim in claims)]
     rows = []
     for row, by_metric in by_row.items():
         cells = [*row, *(by_metric[m]["value"] if m in by_metric else "–" for m in claimed)]
