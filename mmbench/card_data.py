@@ -20,7 +20,6 @@ from mmbench.card import (
     SequenceInput,
     TabularInput,
     TextInput,
-    columns_of,
     with_columns,
 )
 from mmbench.card_features import Arrays, Read, read_features
@@ -65,14 +64,14 @@ def load_card(card: Card, root: Path, request: LoadRequest) -> Dataset:
     parts: list[str | NDArray[np.generic]] = ["\n".join(ids.tolist()), "\n".join(groups.tolist())]
     for concept in concepts:
         parts += [concept.name, concept.kind, "\n".join(concept.labels), targets[concept.name]]
-    absent: dict[int, str] = {}
+    absent: dict[str, Mapping[int, str]] = {}
     for name in request.modalities:
         read = _input(card, name, table, root, ids, split)
         inputs[name] = read.values
         parts += [name, *read.parts]
         notes += read.notes
-        absent |= dict.fromkeys(read.absent, name)
-    split, line = _without_files(split, absent, request.options.get("missing_images", "error"), table, card)
+        absent[name] = read.absent
+    split, lines = _without_files(split, absent, request.options.get("missing_images", "error"), table, card)
     return Dataset(
         ids=ids,
         groups=groups,
@@ -82,7 +81,7 @@ def load_card(card: Card, root: Path, request: LoadRequest) -> Dataset:
         problems=(Problem("joint", tuple(targets), split),),
         fingerprint=digest(parts),
         title=card.title or card.name,
-        notes=(*card.notes, *notes, *_label_notes(concepts, targets), *line),
+        notes=(*card.notes, *notes, *_label_notes(concepts, targets), *lines),
     )
 
 
@@ -236,18 +235,18 @@ def _input(card: Card, name: str, table: Table, root: Path, ids: NDArray[np.str_
 
 def _texts(item: TextInput, name: str, table: Table, root: Path, encoding: str) -> Read:
     columns: list[Sequence[str | None]] = []
-    absent: set[int] = set()
+    absent: dict[int, str] = {}
     for column in item.columns:
         if item.root:
             files = find_files(table, column, root / item.root)
-            absent |= set(files.absent)
+            absent = files.absent | absent
             columns.append(read_texts(files, encoding))
         else:
             columns.append(table.texts(column))
     texts = ["\n".join(filter(None, cells)) or None for cells in zip(*columns, strict=True)]
     missing = texts.count(None) - sum(texts[row] is None for row in absent)
     notes = (f"{name}: {missing} rows have no text: masked",) if missing else ()
-    return Read(texts, ("\x00".join(text or "" for text in texts),), notes, tuple(sorted(absent)))
+    return Read(texts, ("\x00".join(text or "" for text in texts),), notes, absent)
 
 
 def _tabular(item: TabularInput, name: str, table: Table, split: NDArray[np.str_]) -> Read:
@@ -277,27 +276,27 @@ def _tabular(item: TabularInput, name: str, table: Table, split: NDArray[np.str_
 
 
 def _without_files(
-    split: NDArray[np.str_], absent: Mapping[int, str], policy: str, table: Table, card: Card
+    split: NDArray[np.str_], absent: Mapping[str, Mapping[int, str]], policy: str, table: Table, card: Card
 ) -> tuple[NDArray[np.str_], list[str]]:
-    """The split under a policy for files that are not there, and a note where there are any."""
-    rows = [row for row in sorted(absent) if split[row] != ""]
-    if not rows:
-        return split, []
-    item = card.inputs[absent[rows[0]]]
-    column = columns_of(item)[0]
-    count = f"{len(rows):,} of {(split != '').sum():,} rows have no {item.kind} file"
-    if policy == "mask":
-        return split, [f"{count}: the {item.kind} is masked there"]
-    if policy == "error":
-        cell = table.texts(column)[rows[0]]
-        raise table.error(
-            rows[0],
-            column,
-            f"names {cell[:60]}, which is not there; {count}: choose --missing-images drop or mask",
-        )
-    kept = split.copy()
-    kept[rows] = ""
-    return kept, [f"{count}: they are dropped from every split"]
+    """The split under a policy for files that are not there, and a note for each modality that lacks some.
+
+    ``absent`` has by modality the rows, each with the column that names its file.
+    """
+    kept, notes = split.copy(), []
+    for name, columns in absent.items():
+        rows = sorted(row for row in columns if split[row] != "")
+        if not rows:
+            continue
+        count = f"{len(rows):,} of {(split != '').sum():,} rows have no {card.inputs[name].kind} file"
+        if policy == "error":
+            column = columns[rows[0]]
+            cell = table.texts(column)[rows[0]]
+            told = f"names {cell[:60]}, which is not there; {count}: choose --missing-images drop or mask"
+            raise table.error(rows[0], column, told)
+        if policy == "drop":
+            kept[rows] = ""
+        notes.append(f"{count}: {name} is masked there" if policy == "mask" else f"{count}: dropped from every split")
+    return kept, notes
 
 
 def _label_notes(concepts: tuple[Concept, ...], targets: Targets) -> list[str]:

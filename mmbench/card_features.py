@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ Each = Callable[[], Iterator[tuple[int, NDArray[Any]]]]  # the row of the table,
 
 @dataclass(frozen=True)
 class Read:
-    """A modality as read: its values, its parts of the fingerprint, notes, and the rows whose file is absent."""
+    """A modality as read: its values, its parts of the fingerprint, notes, and the rows whose file is absent, each with
+    the column that names it."""
 
     values: Any
     parts: tuple[str | NDArray[np.generic], ...]
     notes: tuple[str, ...] = ()
-    absent: tuple[int, ...] = ()
+    absent: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,16 @@ class Arrays:
         large = 8 * math.prod(shape) >= bulk.LARGE
         return bulk.Rows(shape, self.folder, np.result_type(kind, np.float32) if large else np.float64)
 
+    @property
+    def absent(self) -> dict[int, str]:
+        """The rows whose own file is not there."""
+        return self.files.absent if self.files is not None else {}
+
+    def missing_note(self, missing: NDArray[np.bool_]) -> tuple[str, ...]:
+        """What to say of rows without features, where there are any besides those whose file is not there."""
+        count = int(missing.sum()) - len(self.absent)
+        return (f"{self.name}: {count:,} rows have no features: masked",) if count else ()
+
     def error(self, row: int, what: str) -> UsageError:
         """The one line about the array of a row, which counts from 0."""
         return UsageError(f"{self.table.path}: row {row + 1}: modality {self.name} {what}")
@@ -104,7 +115,7 @@ def read_features(item: FeatureInput, where: Arrays) -> Read:
         hint = 'kind = "sequence" reads (rows, steps, features)'
         raise UsageError(f"{path}: shape {matrix.shape}, expected (rows, features); {hint}")
     rows = places(item.ids, path, len(matrix), where)
-    notes = missing_note(where.name, rows < 0)
+    notes = where.missing_note(rows < 0)
     wrong, infinite = np.zeros(matrix.shape[1], dtype=np.int64), False
     for _, block in bulk.blocks(matrix, rows[rows >= 0]):
         odd = ~np.isfinite(block)
@@ -122,7 +133,7 @@ def read_features(item: FeatureInput, where: Arrays) -> Read:
             cells[rows[start : start + len(cells)] < 0] = np.nan
             made.write(start, cells)
         values = made.array()
-    return Read(values, (values,), notes)
+    return Read(values, (values,), notes, where.absent)
 
 
 def _as_it_is(matrix: NDArray[Any], rows: Places) -> bool:
@@ -152,11 +163,11 @@ def _stacked(each: Each, where: Arrays) -> Read:
         made.write(row, cells[None])
     for row in np.flatnonzero(~there).tolist():
         made.write(row, np.full((1, made.shape[1]), np.nan))
-    notes = missing_note(where.name, ~there)
+    notes = where.missing_note(~there)
     if wrong:
         notes += (f"{where.name}: {wrong:,} cells are not finite",)
     values = made.array()
-    return Read(values, (values,), notes)
+    return Read(values, (values,), notes, where.absent)
 
 
 def places(ids: str, path: Path, length: int, where: Arrays) -> Places:
@@ -182,8 +193,3 @@ def places(ids: str, path: Path, length: int, where: Arrays) -> Places:
     if (rows < 0).all():
         raise UsageError(f"{path}: no id in '{ids}' is in column of ids of {table.path}")
     return rows
-
-
-def missing_note(name: str, missing: NDArray[np.bool_]) -> tuple[str, ...]:
-    """What to say of rows without features, where there are any."""
-    return (f"{name}: {missing.sum():,} rows have no features: masked",) if missing.any() else ()

@@ -18,13 +18,13 @@ from mmbench.tables import LONGEST_FIELD, Table, without_mark
 class Files:
     """The files of a column.
 
-    ``paths`` are None where the cell is empty or the file is not there, which ``absent`` rows tell apart; ``sizes`` in
-    bytes, (n,) int64.
+    ``paths`` are None where the cell is empty or the file is not there, which tell the rows of ``absent`` apart, each
+    with the name of the column; ``sizes`` in bytes, (n,) int64.
     """
 
     paths: list[Path | None]
     sizes: NDArray[np.int64]
-    absent: tuple[int, ...]
+    absent: dict[int, str]
 
     @property
     def empty(self) -> int:
@@ -41,7 +41,7 @@ def find_files(table: Table, column: str, folder: Path) -> Files:
     folder = Path(os.path.normpath(folder))
     paths: list[Path | None] = []
     sizes = np.zeros(table.n, dtype=np.int64)
-    absent = []
+    absent: dict[int, str] = {}
     for row, cell in enumerate(table.texts(column)):
         if not cell.strip():
             paths.append(None)
@@ -56,8 +56,8 @@ def find_files(table: Table, column: str, folder: Path) -> Files:
             pass
         paths.append(path if sizes[row] else None)
         if not sizes[row]:
-            absent.append(row)
-    return Files(paths, sizes, tuple(absent))
+            absent[row] = column
+    return Files(paths, sizes, absent)
 
 
 def read_texts(files: Files, encoding: str) -> list[str | None]:

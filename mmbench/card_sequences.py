@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mmbench import bulk
 from mmbench.arrays import read_npz
 from mmbench.card import SequenceInput
-from mmbench.card_features import Arrays, Each, Read, missing_note, places
+from mmbench.card_features import Arrays, Each, Read, places
 from mmbench.errors import UsageError
 from mmbench.matrices import ArrayFile
 
@@ -42,13 +42,13 @@ def read_sequences(item: SequenceInput, where: Arrays) -> Read:
         made.write(row, padded)
     for row in np.flatnonzero(~there).tolist():
         made.write(row, np.full((1, longest, width), np.nan, dtype=made.dtype))
-    notes = missing_note(where.name, ~there)
+    notes = where.missing_note(~there)
     if wrong:
         notes += (f"{where.name}: {wrong:,} cells are not finite",)
     if zeros and not item.zero_padded:
         notes += (f"{where.name}: {zeros:,} steps hold nothing but 0: where that is padding, say zero_padded = true",)
     values = made.array()
-    return Read(values, (values,), notes)
+    return Read(values, (values,), notes, where.absent)
 
 
 def _survey(each: Each, where: Arrays, max_steps: int) -> tuple[tuple[int, int, int], np.dtype[Any], NDArray[np.bool_]]:
@@ -100,7 +100,9 @@ def _of_one_file(item: SequenceInput, where: Arrays) -> Each:
         lengths = read_npz(path, {item.lengths: ("iu", ("rows",))})[item.lengths].astype(np.int64)
         count = len(lengths)
         ragged = array.ndim == 2
-        if lengths.min(initial=0) < 0 or (ragged and lengths.sum() != len(array)):
+        if lengths.min(initial=0) < 0:
+            raise UsageError(f"{path}: array '{item.lengths}' holds {lengths.min()}, expected the number of steps")
+        if ragged and lengths.sum() != len(array):
             raise UsageError(
                 f"{path}: array '{item.lengths}' sums to {lengths.sum()}, array '{item.array}' has {len(array)} steps"
             )

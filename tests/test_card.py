@@ -402,7 +402,7 @@ def test_a_column_of_recordings_is_an_audio_modality(tmp_path: Path) -> None:
     assert (task.kind, task.encoder) == ("audio", "logmel")
     masked = load(tmp_path, card, table, missing_images="mask")
     assert list(masked.inputs["voice"]) == [media / "1.wav", None, media / "sub" / "2.flac", None, None]
-    assert any("the audio is masked there" in note for note in masked.notes)
+    assert any("no audio file: voice is masked there" in note for note in masked.notes)
     with pytest.raises(UsageError, match=r"names absent\.wav, which is not there"):
         load(tmp_path, card, table)
 
@@ -411,3 +411,38 @@ def read_card_task(folder: Path, card: str, table: str) -> Any:
     (folder / "t.csv").write_text(table, encoding="utf-8")
     (folder / "mine.toml").write_text(card, encoding="utf-8")
     return card_task(folder / "mine.toml")
+
+
+def test_a_row_whose_file_of_features_is_not_there_is_dealt_with_as_images_are(tmp_path: Path) -> None:
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", np.array([1.0, 2.0]))
+    card = CARD.replace('kind = "text"\ncolumns = ["text", "more"]', 'kind = "features"\ncolumn = "text"')
+    table = (
+        TABLE.replace("hello", "a.npy").replace('"a, b"', "b.npy").replace("bye", "gone.npy").replace("more,,4", ",,4")
+    )
+    refused(tmp_path, r"row 4, column 'text' names gone.npy, which is not there; 1 of 4 rows", card, table)
+    masked = load(tmp_path, card, table, missing_images="mask")
+    assert np.isnan(masked.inputs["words"]).all(axis=1).tolist() == [False, True, False, True, True]
+    assert "words: 2 rows have no features: masked" in masked.notes
+    assert "1 of 4 rows have no features file: words is masked there" in masked.notes
+    assert load(tmp_path, card, table, missing_images="drop").problems[0].split.tolist()[3] == ""
+
+
+def test_the_column_that_names_an_absent_file_is_told_and_every_modality_is_counted(tmp_path: Path) -> None:
+    card = CARD.replace('columns = ["text", "more"]', 'columns = ["text", "more"]\nroot = "."')
+    card = card.replace(
+        "[modalities.facts]", '[modalities.photo]\nkind = "image"\ncolumn = "colour"\n[modalities.facts]'
+    )
+    card = card.replace('categorical = ["colour"]\n', "")
+    table = (
+        TABLE.replace("hello,you", "t.csv,b.txt")
+        .replace('"a, b"', "")
+        .replace("bye,now", "t.csv,")
+        .replace("more,,4", ",,4")
+    )
+    refused(
+        tmp_path, r"row 1, column 'more' names b.txt, which is not there; 1 of 4 rows have no text file", card, table
+    )
+    masked = load(tmp_path, card, table, missing_images="mask")
+    assert "1 of 4 rows have no text file: words is masked there" in masked.notes
+    assert "4 of 4 rows have no image file: photo is masked there" in masked.notes
