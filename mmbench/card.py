@@ -231,8 +231,11 @@ def _validate(model: type[Section], values: object, where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
+        if first["type"] == "missing" and len(first["loc"]) == 1:
             raise UsageError(f"{where} has no '{key}'") from None
+        if first["type"] == "missing":
+            outer, inner = str(first["loc"][0]), ".".join(str(part) for part in first["loc"][1:])
+            raise UsageError(f"{where}: {outer} was given {values[outer]!r}: {inner} is missing") from None
         raise UsageError(f"{where}: {key} was given {first['input']!r}: {first['msg']}") from None
 
 

@@ -446,3 +446,55 @@ def test_the_column_that_names_an_absent_file_is_told_and_every_modality_is_coun
     masked = load(tmp_path, card, table, missing_images="mask")
     assert "1 of 4 rows have no text file: words is masked there" in masked.notes
     assert "4 of 4 rows have no image file: photo is masked there" in masked.notes
+
+
+SCORED = CARD.replace(
+    '[concepts.mood]\nkind = "exclusive"\ncolumn = "mood"', '[concepts.size]\nkind = "score"\ncolumn = "size"'
+)
+SCORED = SCORED.replace('numeric = ["size"]\n', "")
+
+
+def test_a_score_is_a_number_a_row_and_nothing_where_the_cell_is_empty(tmp_path: Path) -> None:
+    dataset = load(tmp_path, SCORED)
+    np.testing.assert_array_equal(dataset.targets["size"], [1.5, np.nan, -2, 3, 4])
+    assert dataset.targets["size"].dtype == np.float64
+    assert dataset.labelled("size").tolist() == [True, False, True, True, True]
+    concept = dataset.concepts[0]
+    assert (concept.name, concept.kind, concept.labels, concept.bounds) == ("size", "score", ("size",), None)
+    assert "size: 1 rows have no label: masked" in dataset.notes
+    bounded = load(tmp_path, SCORED.replace('column = "size"', 'column = "size"\nbounds = [-2, 4]'))
+    assert bounded.concepts[0].bounds == (-2, 4)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "cell", "told"),
+    [
+        ("", "inf", r"t\.csv: row 3, column 'size' is -inf, expected a finite number"),
+        ("", "much", r"row 3, column 'size' is '-much', expected a number"),
+        ("bounds = [-1.5, 4]", "2", r"row 3, column 'size' is -2, expected one from -1\.5 to 4"),
+        ("bounds = [4, -2]", "2", r"\[concepts\.size\]: bounds was given \[4\.0, -2\.0\]: expected the lowest"),
+        ("bounds = [1, 1]", "2", "expected the lowest, then the highest"),
+        ("bounds = [1]", "2", r"\[concepts\.size\]: bounds was given \[1\]: 1 is missing"),
+        ("bounds = [1, inf]", "2", r"\[concepts\.size\]: bounds"),
+        ('labels = ["a"]', "2", r"unknown key in .*\[concepts\.size\] 'labels'"),
+    ],
+)
+def test_a_score_that_is_none_is_one_line(tmp_path: Path, bounds: str, cell: str, told: str) -> None:
+    card = SCORED.replace('column = "size"', f'column = "size"\n{bounds}')
+    refused(tmp_path, told, card, TABLE.replace(",-2,", f",-{cell},"))
+
+
+def test_a_column_without_any_score_is_one_line(tmp_path: Path) -> None:
+    rows = "\n".join(",".join("" if place == 4 else cell for place, cell in enumerate(line.split(",")))
+                     for line in TABLE.replace('"a, b"', "a").splitlines()[1:])  # fmt: skip
+    refused(tmp_path, "column 'size' has no number in any row", SCORED, TABLE.splitlines()[0] + "\n" + rows + "\n")
+
+
+def test_a_drawn_split_is_balanced_over_the_parts_of_a_scale(tmp_path: Path) -> None:
+    lines = [f"r{k},g{k},t{k},,{k % 100},red,glad,x;y," for k in range(500)]
+    table = "\n".join([TABLE.splitlines()[0], *lines, ""])
+    dataset = load(tmp_path, SCORED.replace('column = "part"', "fractions = [0.5, 0.25, 0.25]"), table)
+    target, split = dataset.targets["size"], dataset.problems[0].split
+    for part, share in (("train", 50), ("val", 25), ("test", 25)):
+        counts = np.histogram(target[split == part], bins=5)[0]
+        assert abs(counts - share).max() <= 3, part
