@@ -31,39 +31,43 @@ class Section(BaseModel):
 
 class TextInput(Section):
     """One text: the columns joined by a line break, empty ones left out; with ``root``, what the files that they name
-    below it hold.
+    below it hold. ``suffix`` is put behind each name.
     """
 
     kind: Literal["text"]
     columns: Names = Field(min_length=1)
     root: str = ""
+    suffix: str = ""
     encoder: str = "tfidf-svd"
 
 
 class ImageInput(Section):
-    """One image a row: paths below ``root``."""
+    """One image a row: paths below ``root``, each with ``suffix`` behind it."""
 
     kind: Literal["image"]
     column: str
     root: str = "."
+    suffix: str = ""
     encoder: str = "hog-color"
 
 
 class AudioInput(Section):
-    """One recording a row: paths below ``root``."""
+    """One recording a row: paths below ``root``, each with ``suffix`` behind it."""
 
     kind: Literal["audio"]
     column: str
     root: str = "."
+    suffix: str = ""
     encoder: str = "logmel"
 
 
 class VideoInput(Section):
-    """One video a row: paths below ``root``."""
+    """One video a row: paths below ``root``, each with ``suffix`` behind it."""
 
     kind: Literal["video"]
     column: str
     root: str = "."
+    suffix: str = ""
     encoder: str = "hog-color"
 
 
@@ -82,7 +86,7 @@ class TabularInput(Section):
 
 class Arrays(Section):
     """Where the arrays of a modality are: in one ``file``, or in a file for each row, a ``column`` of paths below
-    ``root``.
+    ``root``, each with ``suffix`` behind it.
 
     ``array`` names the array of an ``.npz`` or ``.safetensors`` file; its rows are those of the table, or have their
     ids in the array ``ids`` of the same ``.npz`` file. Without ``array``, a file of several has one for each row, named
@@ -94,6 +98,7 @@ class Arrays(Section):
     ids: str = ""
     column: str = ""
     root: str = "."
+    suffix: str = ""
     encoder: str = "standardize"
 
 
@@ -197,6 +202,7 @@ class Card(Section):
     separator: str | None = Field(default=None, min_length=1, max_length=1)
     quotes: bool = True
     encoding: str = "utf-8"
+    missing: Names = ()
     id: str = ""
     group: str = ""
     licence: str
@@ -320,6 +326,8 @@ def _check(card: Card, where: str) -> None:
             for column in item.levels:
                 if column not in item.categorical:
                     raise unknown(f"column in levels of {place}", column, item.categorical)
+        if isinstance(item, TextInput) and item.suffix and not item.root:
+            raise UsageError(f"{place}: suffix goes with root, the folder of the texts")
         if isinstance(item, ArrayInput):
             _check_arrays(item, card.id, place)
         _check_inside(place, {key: getattr(item, key, "") for key in ("file", "root")})
@@ -378,6 +386,8 @@ def _check_arrays(item: ArrayInput, id_column: str, place: str) -> None:
     for key in ("array", "ids", "lengths"):
         if item.column and getattr(item, key, ""):
             raise UsageError(f"{place}: {key} goes with file, not with column")
+    if item.file and item.suffix:
+        raise UsageError(f"{place}: suffix goes with column, not with file")
     if item.ids and not id_column:
         raise UsageError(f'{place}: ids needs the table\'s id column: give id = "COLUMN" at the top')
 

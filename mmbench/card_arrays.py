@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,10 +19,10 @@ MOST = 64  # files that are looked into, and arrays of one
 KINDS = {1: "features", 2: "sequence"}  # by the axes of a row
 
 
-def arrays_of_column(table: Table, name: str, root: str) -> str:
+def arrays_of_column(table: Table, name: str, root: str, suffix: str = "") -> str:
     """The kind of a modality whose arrays are in files that a column names, by the first one that is there."""
     for cell in table.texts(name):
-        path = table.path.parent / root / cell.strip()
+        path = table.path.parent / root / (cell.strip() + suffix)
         if cell.strip() and path.is_file():
             try:
                 return KINDS.get(ArrayFile(path, cache_folder()).open().ndim, "features")
@@ -45,14 +46,14 @@ def arrays_beside(table: Table, ids: Sequence[str]) -> Iterator[tuple[str, list[
             columns = read_columns(path) if path.suffix.lower() == ".npz" else {}
         except UsageError:
             continue
+        found = []
         for name in [name for name in arrays.names if name not in columns][:MOST]:
-            try:
-                lines = _fitting(arrays.open(name), columns, table.n, ids)
-            except UsageError:
-                continue
-            if lines:
-                where = [f"file = {json.dumps(path.name)}", *([f"array = {json.dumps(name)}"] if name else [])]
-                yield name or path.stem, [lines[0], *where, *lines[1:]]
+            with suppress(UsageError):
+                if lines := _fitting(arrays.open(name), columns, table.n, ids):
+                    found.append((name, lines))
+        for name, lines in found:
+            where = [f"file = {json.dumps(path.name)}", *([f"array = {json.dumps(name)}"] if name else [])]
+            yield name if len(found) > 1 else path.stem, [lines[0], *where, *lines[1:]]
 
 
 def _fitting(array: NDArray[Any], columns: dict[str, NDArray[Any]], n: int, ids: Sequence[str]) -> list[str]:

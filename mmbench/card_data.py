@@ -33,9 +33,9 @@ from mmbench.splits import grouped_split
 from mmbench.tables import Table, distinct, numbers, read_table, separated
 
 SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "val"),
-    "test": "test",
+    **dict.fromkeys(("test", "testing", "tst", "te"), "test"),
     "": "",
 }
 IntArray = NDArray[np.int64]
@@ -50,7 +50,7 @@ def load_card(card: Card, root: Path, request: LoadRequest) -> Dataset:
     Raises:
         UsageError: a file, row or column that does not fit, in one line that names it.
     """
-    table = read_table(root / card.table, card.separator, card.quotes, card.encoding)
+    table = read_table(root / card.table, card.separator, card.quotes, card.encoding).without(card.missing)
     card = with_columns(card, table.columns, f"task card {card.name}")
     ids = _ids(card, table)
     groups = np.array(table.texts(card.group)) if card.group else ids
@@ -225,10 +225,10 @@ def _input(card: Card, name: str, table: Table, root: Path, ids: NDArray[np.str_
         case TabularInput():
             return _tabular(item, name, table, split)
         case FeatureInput() | SequenceInput():
-            found = find_files(table, item.column, root / item.root) if item.column else None
+            found = find_files(table, item.column, root / item.root, item.suffix) if item.column else None
             arrays = Arrays(name, table, root, ids, found, cache_folder())
             return read_features(item, arrays) if isinstance(item, FeatureInput) else read_sequences(item, arrays)
-    files = find_files(table, item.column, root / item.root)
+    files = find_files(table, item.column, root / item.root, item.suffix)
     notes = (f"column '{item.column}': {files.empty} rows have no {item.kind}: masked",) if files.empty else ()
     return Read(files.paths, ("\n".join(table.texts(item.column)), files.sizes), notes, files.absent)
 
@@ -238,7 +238,7 @@ def _texts(item: TextInput, name: str, table: Table, root: Path, encoding: str) 
     absent: dict[int, str] = {}
     for column in item.columns:
         if item.root:
-            files = find_files(table, column, root / item.root)
+            files = find_files(table, column, root / item.root, item.suffix)
             absent = files.absent | absent
             columns.append(read_texts(files, encoding))
         else:
@@ -290,8 +290,8 @@ def _without_files(
         count = f"{len(rows):,} of {(split != '').sum():,} rows have no {card.inputs[name].kind} file"
         if policy == "error":
             column = columns[rows[0]]
-            cell = table.texts(column)[rows[0]]
-            told = f"names {cell[:60]}, which is not there; {count}: choose --missing-images drop or mask"
+            cell, suffix = table.texts(column)[rows[0]].strip(), getattr(card.inputs[name], "suffix", "")
+            told = f"names {cell[:60]}{suffix}, which is not there; {count}: choose --missing-images drop or mask"
             raise table.error(rows[0], column, told)
         if policy == "drop":
             kept[rows] = ""

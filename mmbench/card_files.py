@@ -32,8 +32,8 @@ class Files:
         return self.paths.count(None) - len(self.absent)
 
 
-def find_files(table: Table, column: str, folder: Path) -> Files:
-    """The files of a column, paths below ``folder``; one of no bytes is not there.
+def find_files(table: Table, column: str, folder: Path, suffix: str) -> Files:
+    """The files of a column, paths below ``folder`` with ``suffix`` behind each; one of no bytes is not there.
 
     Raises:
         UsageError: a path out of the folder.
@@ -46,8 +46,8 @@ def find_files(table: Table, column: str, folder: Path) -> Files:
         if not cell.strip():
             paths.append(None)
             continue
-        path = Path(os.path.normpath(folder / cell.strip()))
-        if "\0" in cell or not path.is_relative_to(folder):
+        path = Path(os.path.normpath(folder / (cell.strip() + suffix)))
+        if "\0" in str(path) or not path.is_relative_to(folder):
             raise table.error(row, column, f"is '{cell[:60]!s}', which is not below {folder}")
         try:
             found = path.stat()

@@ -22,6 +22,8 @@ FILES: dict[str, Role] = {
 }
 SPLIT_NAMES = ("split", "fold", "partition", "subset", "set")
 WHO = frozenset(("user", "author", "speaker", "patient", "subject", "participant", "session", "video", "tweet"))
+LABELLERS = frozenset(("annotator", "annotators", "rater", "raters", "coder", "worker"))
+MARKS = ("NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "?")  # what is written for "nothing" among numbers
 EVENTS = frozenset(("group", "event", "source"))
 ID_NAMES = ("id", "key", "index", "uid", "uuid", "sample", "clip", "segment", "utterance")
 LABEL_NAMES = frozenset(
@@ -76,6 +78,8 @@ def _role(name: str, cells: Sequence[Cell], n: int, guess_label: bool, first: bo
         return "label" if guess_label and different <= 4 * MOST_LABELS else "unused"
     if words[-1] in SPLIT_NAMES and all(cell.strip().lower() in SPLIT_WORDS for cell in flat):
         return "split"
+    if words[-1] in SPLIT_NAMES[:-1] or LABELLERS.intersection(words):
+        return "unused"  # a split in other words, who labelled: of no sample's own, and no input
     unique = different == len(flat) == n
     wordy = sum(len(cell.split()) for cell in flat) >= FEWEST_WORDS * len(flat)
     if unique and words[-1] in ID_NAMES:
@@ -98,6 +102,17 @@ def _role(name: str, cells: Sequence[Cell], n: int, guess_label: bool, first: bo
     if wordy:
         return "text"
     return "level" if different <= min(MOST_LEVELS, n // 2) else "unused"
+
+
+def marks_of(table: Table) -> list[str]:
+    """What stands for nothing in columns of numbers, where something does."""
+    found: set[str] = set()
+    for cells in table.columns.values():
+        flat = {text.strip() for text in texts_of(cells)}
+        told = flat.intersection(MARKS)
+        if told and len(flat) > len(told) and all(map(number, flat - told)):
+            found |= told
+    return [mark for mark in MARKS if mark in found]
 
 
 def texts_of(cells: Sequence[Cell]) -> list[str]:

@@ -14,7 +14,16 @@ from pathlib import Path
 
 from mmbench.card_arrays import arrays_beside, arrays_of_column
 from mmbench.card_data import SPLIT_WORDS
-from mmbench.card_guess import MOST_LABELS, Columns, guess_columns, labels_of, number, separator_of
+from mmbench.card_guess import (
+    FILES,
+    MOST_LABELS,
+    Columns,
+    guess_columns,
+    labels_of,
+    marks_of,
+    number,
+    separator_of,
+)
 from mmbench.errors import UsageError
 from mmbench.tables import Table, find_separator, read_table
 
@@ -22,6 +31,7 @@ MOST_LOOKED_FOR = 100  # files of a column, to see below which folder they are
 FEWEST_NUMBERED = 4  # columns such as x_1, x_2, …, from which on they are one modality
 NUMBERED = re.compile(r"^(.*?\D)\d+$")
 MEDIA = ("image", "audio", "video")
+PLAIN = frozenset(("all", "annotations", "data", "dataset", "index", "label", "labels", "meta", "metadata", "table"))
 
 
 def propose(path: Path, labels: Sequence[str] = ()) -> str:
@@ -35,6 +45,10 @@ def propose(path: Path, labels: Sequence[str] = ()) -> str:
         UsageError: the table cannot be read, or no column looks like a label or none like an input.
     """
     table, format_lines = _read(path)
+    marks = marks_of(table)
+    if marks:
+        table = table.without(marks)
+        format_lines.append(f"missing = {_toml(marks)}   # cells that hold nothing")
     for name in labels:
         table.column(name)
     columns = guess_columns(table, labels)
@@ -46,7 +60,7 @@ def propose(path: Path, labels: Sequence[str] = ()) -> str:
         raise UsageError(f"{path}: no column looks like an input: write the card by hand, see docs/own-data.md")
     lines = [
         "# Proposed by mmbench: read it, correct it, and write what you know of licence and source.",
-        f"name = {_toml(_slug(path.stem))}",
+        f"name = {_toml(_name(path))}",
         f"summary = {_toml(f'{table.n:,} rows of {path.name}')}",
         f"table = {_toml(path.name)}",
         *format_lines,
@@ -56,7 +70,7 @@ def propose(path: Path, labels: Sequence[str] = ()) -> str:
     lines += [f"{key} = {_toml(columns.of(key)[0])}" for key in ("id", "group") if columns.of(key)]
     if not columns.of("group"):
         lines.append('# group = "COLUMN"   # rows that belong together (one author, one video) must not be split')
-    unused = columns.of("unused")
+    unused = [*columns.of("unused"), *table.nested]
     if unused:
         lines.append(f"# not used: {', '.join(json.dumps(name, ensure_ascii=False) for name in unused)}")
     for kind, sections in (("modalities", modalities), ("concepts", list(_concepts(table, columns)))):
@@ -129,6 +143,8 @@ def _modalities(table: Table, columns: Columns) -> Iterator[tuple[str, list[str]
         root = _root(table, name)
         kind = arrays_of_column(table, name, root)
         yield _slug(name), [f"kind = {_toml(kind)}", f"column = {_toml(name)}", f"root = {_toml(root)}"]
+    if columns.of("id"):
+        yield from _named_by_id(table, columns)
     numbered = _numbered(columns.of("number"))
     for stem, numeric in numbered.items():
         pattern = f"{stem}*"
@@ -141,6 +157,35 @@ def _modalities(table: Table, columns: Columns) -> Iterator[tuple[str, list[str]
     ids = columns.of("id")
     for name, lines in arrays_beside(table, table.texts(ids[0]) if ids else []):
         yield _slug(name), lines
+
+
+def _named_by_id(table: Table, columns: Columns) -> Iterator[tuple[str, list[str]]]:
+    """The sections of files that lie in a folder beside the table, named by the ids, where no column names such."""
+    (column,) = columns.of("id")
+    ids = {cell.strip() for cell in table.texts(column)[:MOST_LOOKED_FOR]} - {""}
+    taken = set(columns.roles.values())
+    for folder in _folders(table):
+        held = Counter(path.suffix for path in folder.iterdir() if path.stem in ids)
+        root = folder.relative_to(table.path.parent).as_posix()
+        for suffix, count in sorted(held.items()):
+            role = next((role for pattern, role in FILES.items() if re.search(pattern, suffix, re.IGNORECASE)), None)
+            if role is None or role in taken or 2 * count <= len(ids):
+                continue
+            where = [f"root = {_toml(root)}", f"suffix = {_toml(suffix)}"]
+            if role == "document":
+                yield "text", ['kind = "text"', f"columns = {_toml([column])}", *where]
+            else:
+                kind = arrays_of_column(table, column, root, suffix) if role == "array" else role
+                yield (
+                    _slug(folder.name) if root != "." else role,
+                    [f"kind = {_toml(kind)}", f"column = {_toml(column)}", *where],
+                )
+
+
+def _folders(table: Table) -> list[Path]:
+    """The table's own folder, and those in it."""
+    beside = table.path.parent
+    return [beside, *sorted(path for path in beside.iterdir() if path.is_dir())]
 
 
 def _numbered(names: Sequence[str]) -> dict[str, list[str]]:
@@ -180,10 +225,14 @@ def _concepts(table: Table, columns: Columns) -> Iterator[tuple[str, list[str]]]
 def _root(table: Table, name: str) -> str:
     """The folder beside the table below which most of a column's first files lie, or ``.``."""
     cells = [cell.strip() for cell in table.texts(name) if cell.strip()][:MOST_LOOKED_FOR]
-    beside = table.path.parent
-    folders = [beside, *sorted(path for path in beside.iterdir() if path.is_dir())]
-    best = max(folders, key=lambda folder: sum((folder / cell).is_file() for cell in cells))
-    return best.relative_to(beside).as_posix()
+    best = max(_folders(table), key=lambda folder: sum((folder / cell).is_file() for cell in cells))
+    return best.relative_to(table.path.parent).as_posix()
+
+
+def _name(path: Path) -> str:
+    """The name of a task: the table's, or its folder's where the table is called what any table could be."""
+    name, folder = _slug(path.stem), _slug(path.resolve().parent.name)
+    return folder if name in PLAIN and folder[0].isalnum() else name
 
 
 def _slug(text: str) -> str:

@@ -193,7 +193,8 @@ class Registry:
         plugin = self._found.get(("task" if "task" in kinds else "method", name))
         if plugin is None or plugin.kind not in kinds:
             what = kinds[0] if len(kinds) == 1 else "method"
-            raise unknown(what, name, (p.name for p in self.list(*kinds)), "; ".join(self.broken))
+            hints = ["(one of your own: --plugin FILE)"] if kinds == ("task",) else []
+            raise unknown(what, name, (p.name for p in self.list(*kinds)), "; ".join([*hints, *self.broken]))
         return plugin
 
     def task(self, name: str) -> Task:

@@ -10,8 +10,8 @@ import json
 import math
 from ast import literal_eval
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,20 @@ CHUNK = 10_000  # rows that are turned into columns at a time
 
 @dataclass(frozen=True)
 class Table:
-    """A table as read; every column has ``n`` cells."""
+    """A table as read; every column has ``n`` cells.
+
+    ``nested`` are the columns that hold what no cell can, each with the one line that says so to whoever asks for it.
+    """
 
     path: Path
     columns: dict[str, list[Cell]]
     n: int
+    nested: Mapping[str, str] = field(default_factory=dict)
 
     def column(self, name: str) -> list[Cell]:
-        """The cells of a column; an unknown one is a UsageError with the nearest names."""
+        """The cells of a column; a UsageError with the nearest names for an unknown one, or of what a nested one is."""
+        if name in self.nested:
+            raise UsageError(self.nested[name])
         if name not in self.columns:
             raise unknown(f"column of {self.path}", name, self.columns)
         return self.columns[name]
@@ -51,6 +57,16 @@ class Table:
                 raise self.error(row, name, "is a list, expected one value")
             cells.append(cell or "")
         return cells
+
+    def without(self, marks: Collection[str]) -> Table:
+        """The table with nothing in the cells that hold one of ``marks`` alone."""
+        if not marks:
+            return self
+        columns: dict[str, list[Cell]] = {
+            name: [None if isinstance(cell, str) and cell.strip() in marks else cell for cell in cells]
+            for name, cells in self.columns.items()
+        }
+        return replace(self, columns=columns)
 
     def error(self, row: int, column: str, what: str) -> UsageError:
         """The one line about a cell; ``row`` counts from 0."""
@@ -75,15 +91,16 @@ def read_table(path: Path, separator: str | None = None, quotes: bool = True, en
         raise UsageError(f"{path}: expected a table ({', '.join(SUFFIXES)}), found '{suffix}'")
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
+    nested: dict[str, str] = {}
     try:
         if suffix == ".parquet":
-            columns = _parquet(path)
+            columns = _parquet(path, nested)
         elif suffix == ".npz":
             columns = _archive(path)
         elif suffix in (".csv", ".tsv"):
             columns = _delimited(path, separator or find_separator(path, encoding), quotes, encoding)
         else:
-            columns = _json_lines(path, encoding)
+            columns = _json_lines(path, encoding, nested)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
@@ -95,7 +112,7 @@ def read_table(path: Path, separator: str | None = None, quotes: bool = True, en
     n = len(next(iter(columns.values()), []))
     if n == 0:
         raise UsageError(f"{path}: the table has no rows")
-    return Table(path, columns, n)
+    return Table(path, {name: cells for name, cells in columns.items() if name not in nested}, n, nested)
 
 
 def without_mark(encoding: str) -> str:
@@ -104,7 +121,7 @@ def without_mark(encoding: str) -> str:
 
 
 def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[str, list[Cell]]:
-    """The fields of every record; a record with more or fewer fields than the header is an error."""
+    """The fields of every record under a name; a record with more or fewer fields than the header is an error."""
     import csv
 
     if len(separator) != 1 or separator in '"\r\n':
@@ -117,7 +134,7 @@ def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[
             else:
                 reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE)
             header = [name.strip() for name in next(reader, [])]
-            twice = {name for name in header if header.count(name) > 1}
+            twice = {name for name in header if name and header.count(name) > 1}
             if twice:
                 raise UsageError(f"{path}: column '{min(twice)}' stands twice in the header")
             columns: list[list[Cell]] = [[] for _ in header]
@@ -129,7 +146,7 @@ def _delimited(path: Path, separator: str, quotes: bool, encoding: str) -> dict[
             raise UsageError(f"{path}: line {reader.line_num}: {error}{more}") from None
         finally:
             csv.field_size_limit(limit)
-    return dict(zip(header, columns, strict=True))
+    return {name: cells for name, cells in zip(header, columns, strict=True) if name}
 
 
 def find_separator(path: Path, encoding: str) -> str:
@@ -168,7 +185,7 @@ def _chunks(reader: Any, path: Path, width: int) -> Iterator[list[list[str]]]:
         yield rows
 
 
-def _json_lines(path: Path, encoding: str) -> dict[str, list[Cell]]:
+def _json_lines(path: Path, encoding: str, nested: dict[str, str]) -> dict[str, list[Cell]]:
     columns: dict[str, list[Cell]] = {}
     n = 0
     with path.open(encoding=without_mark(encoding)) as file:
@@ -183,14 +200,14 @@ def _json_lines(path: Path, encoding: str) -> dict[str, list[Cell]]:
                 raise UsageError(f"{path}: line {number} is not an object: expected {{…}} with the columns as keys")
             for name, value in record.items():
                 cells = columns.setdefault(name, [None] * n)
-                cells.append(_cell(value, f"{path}: row {n + 1}, column '{name}'"))
+                cells.append(_cell(value, name, f"{path}: row {n + 1}, column '{name}'", nested))
             n += 1
             for cells in columns.values():
                 cells.extend([None] * (n - len(cells)))
     return columns
 
 
-def _parquet(path: Path) -> dict[str, list[Cell]]:
+def _parquet(path: Path, nested: dict[str, str]) -> dict[str, list[Cell]]:
     import pandas as pd
 
     try:
@@ -200,7 +217,10 @@ def _parquet(path: Path) -> dict[str, list[Cell]]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a Parquet file that can be read: {error}") from None
     return {
-        str(name): [_cell(value, f"{path}: row {row + 1}, column '{name}'") for row, value in enumerate(frame[name])]
+        str(name): [
+            _cell(value, str(name), f"{path}: row {row + 1}, column '{name}'", nested)
+            for row, value in enumerate(frame[name])
+        ]
         for name in frame.columns
     }
 
@@ -219,22 +239,29 @@ def _archive(path: Path) -> dict[str, list[Cell]]:
         raise UsageError(f"{path}: no array of texts or numbers has one dimension, so that it could be a column")
     (length, _), *_ = Counter(map(len, arrays.values())).most_common(1)
     return {
-        name: [_cell(value, f"{path}: row {row + 1}, array '{name}'") for row, value in enumerate(array.tolist())]
-        for name, array in arrays.items()
-        if len(array) == length
+        name: [_scalar(value) for value in array.tolist()] for name, array in arrays.items() if len(array) == length
     }
 
 
-def _cell(value: Any, where: str) -> Cell:
-    """A value of JSON or Parquet as a cell: numbers as they are written, whole ones without a point."""
+def _cell(value: Any, name: str, where: str, nested: dict[str, str]) -> Cell:
+    """A value of JSON or Parquet as a cell: numbers as they are written, whole ones without a point.
+
+    An object, or a list in a list, makes its column one of ``nested``.
+    """
     if hasattr(value, "tolist"):  # NumPy scalars and arrays
         value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [text for text in (_scalar(item, where) for item in value) if text is not None]
-    return _scalar(value, where)
+    several = isinstance(value, list | tuple)
+    for item in value if several else [value]:
+        if isinstance(item, dict | list | tuple):
+            told = f"{where} holds a {type(item).__name__}, expected a text, a number or a list of them"
+            nested.setdefault(name, told)
+            return None
+    if several:
+        return [text for text in map(_scalar, value) if text is not None]
+    return _scalar(value)
 
 
-def _scalar(value: Any, where: str) -> str | None:
+def _scalar(value: Any) -> str | None:
     match value:
         case str():
             return value or None
@@ -246,8 +273,6 @@ def _scalar(value: Any, where: str) -> str | None:
             return None
         case float() if value.is_integer():
             return str(int(value))
-        case dict() | list() | tuple():
-            raise UsageError(f"{where} holds a {type(value).__name__}, expected a text, a number or a list of them")
         case _:
             return None if str(value) in ("<NA>", "NaT") else str(value)
 

@@ -498,3 +498,57 @@ def test_a_drawn_split_is_balanced_over_the_parts_of_a_scale(tmp_path: Path) -> 
     for part, share in (("train", 50), ("val", 25), ("test", 25)):
         counts = np.histogram(target[split == part], bins=5)[0]
         assert abs(counts - share).max() <= 3, part
+
+
+def test_cells_that_say_that_there_is_nothing(tmp_path: Path) -> None:
+    table = TABLE.replace(",1.5,", ",NA,").replace("blue,glad", "blue,NA").replace("hello,you", "NA,you")
+    refused(tmp_path, r"row 1, column 'size' is 'NA', expected a number", table=table)
+    dataset = load(tmp_path, CARD.replace('id = "id"', 'id = "id"\nmissing = ["NA"]'), table)
+    assert np.isnan(np.asarray(dataset.inputs["facts"])[0, 0])
+    assert dataset.targets["mood"].tolist() == [0, 1, -1, -1, 1]
+    assert dataset.inputs["words"][0] == "you"
+
+
+@pytest.mark.parametrize(
+    ("word", "part"), [("trn", "train"), ("Training", "train"), ("DEV", "val"), (" testing ", "test")]
+)
+def test_words_for_a_split(tmp_path: Path, word: str, part: str) -> None:
+    dataset = load(tmp_path, table=TABLE.replace("y;x,", f"y;x,{word}"))
+    assert dataset.problems[0].split.tolist()[4] == part
+
+
+def test_files_named_by_the_id(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    for name in "abc":
+        (media / f"{name}.jpg").write_bytes(b"x")
+        (media / f"{name}.txt").write_text(f"text {name}\n")
+        np.save(media / f"{name}.npy", np.array([1.0, ord(name)]))
+    where = 'root = "media"\nsuffix = '
+    sections = f"""[modalities.photo]
+kind = "image"
+column = "id"
+{where}".jpg"
+[modalities.words]
+kind = "text"
+columns = ["id"]
+{where}".txt"
+[modalities.facts]
+kind = "features"
+column = "id"
+{where}".npy"
+"""
+    card = CARD[: CARD.index("[modalities")] + sections + CARD[CARD.index("[concepts") :]
+    refused(tmp_path, r"row 4, column 'id' names d\.jpg, which is not there; 1 of 4 rows have no image", card)
+    dataset = load(tmp_path, card, missing_images="mask")
+    assert list(dataset.inputs["photo"]) == [*(media / f"{name}.jpg" for name in "abc"), None, None]
+    assert list(dataset.inputs["words"]) == ["text a", "text b", "text c", None, None]
+    np.testing.assert_array_equal(np.asarray(dataset.inputs["facts"])[:3, 1], [97, 98, 99])
+    refused(
+        tmp_path,
+        "suffix goes with root",
+        CARD.replace('columns = ["text", "more"]', 'columns = ["text"]\nsuffix = ".txt"'),
+    )
+    section = 'kind = "features"\nfile = "f.npy"\nsuffix = ".npy"'
+    refused(tmp_path, "suffix goes with column", CARD.replace('kind = "text"\ncolumns = ["text", "more"]', section))
+    refused(tmp_path, "which is not below", card.replace('".jpg"', '"/../../x"'))

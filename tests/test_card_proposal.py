@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmbench.card import ImageInput, MultiLabels, TabularInput, card_task, read_card
@@ -66,6 +67,67 @@ def test_what_no_card_can_be_made_of_is_one_line(tmp_path: Path) -> None:
     path.write_text("label\nx\ny\nx\ny\n")
     with pytest.raises(UsageError, match="no column looks like an input"):
         propose(path)
+
+
+def test_files_named_by_ids_in_a_folder_are_proposed(tmp_path: Path) -> None:
+    folder = tmp_path / "posts"
+    for name in ("media", "sound"):
+        (folder / name).mkdir(parents=True)
+    for i in range(40):
+        (folder / "media" / f"{i}.JPG").write_bytes(b"x")
+        (folder / "media" / f"{i}.txt").write_text("x")
+        np.save(folder / "sound" / f"{i}.npy", np.zeros((3, 2)))
+    path = folder / "labels.csv"
+    path.write_text("ID,label,note\n" + "".join(f"{i},{'xy'[i % 2]},n{i}\n" for i in range(40)))
+    card_path = path.with_suffix(".toml")
+    card_path.write_text(propose(path))
+    card = read_card(card_path)
+    assert card.name == "posts"  # the table is called what any could be
+    found = {name: item.model_dump(exclude_defaults=True) for name, item in card.inputs.items()}
+    assert found == {
+        "media": {"kind": "image", "column": "ID", "root": "media", "suffix": ".JPG"},
+        "text": {"kind": "text", "columns": ("ID",), "root": "media", "suffix": ".txt"},
+        "sound": {"kind": "sequence", "column": "ID", "root": "sound", "suffix": ".npy"},
+    }
+    task = card_task(card_path)
+    options = {o.name: o.default for o in task.options}
+    dataset = task.load(LoadRequest(None, folder, task.protocols[0], options, tuple(card.inputs)))
+    assert np.asarray(dataset.inputs["sound"]).shape == (40, 3, 2)
+
+
+def test_arrays_are_named_by_their_file_unless_it_has_several(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("id,label\n" + "".join(f"{i},{'xy'[i % 2]}\n" for i in range(40)))
+    np.savez(tmp_path / "visual.npz", features=np.zeros((40, 2)), lengths=np.ones(40, int))
+    np.savez(tmp_path / "views.npz", front=np.zeros((40, 2)), side=np.zeros((40, 3)))
+    text = propose(path)
+    assert [line for line in text.splitlines() if line.startswith("[modalities")] == [
+        "[modalities.front]", "[modalities.side]", "[modalities.visual]",
+    ]  # fmt: skip
+
+
+def test_folds_in_other_words_and_who_labelled_are_no_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    rows = "".join(f"{i},some words here {i},{i % 5},a{i % 3},{'xy'[i % 2]}\n" for i in range(40))
+    path.write_text("id,text,fold,annotator,label\n" + rows)
+    assert '# not used: "fold", "annotator"' in propose(path) and "tabular" not in propose(path)
+
+
+def test_marks_of_nothing_among_numbers_are_proposed_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    rows = "".join(f"{i},{'NA' if i % 4 == 0 else i / 7},{'?' if i == 3 else i},{'xy'[i % 2]}\n" for i in range(40))
+    path.write_text("id,a,b,label\n" + rows)
+    text = propose(path)
+    assert 'missing = ["NA", "?"]' in text and 'numeric = ["a", "b"]' in text
+    path.with_suffix(".toml").write_text(text)
+    assert read_card(path.with_suffix(".toml")).missing == ("NA", "?")
+
+
+def test_nested_columns_are_told_and_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    rows = [{"text": f"a long text {i}", "label": "xy"[i % 2], "user": {"name": "ann"}} for i in range(40)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert '# not used: "user"' in propose(path)
 
 
 def test_odd_names_and_texts_survive(tmp_path: Path) -> None:

@@ -60,7 +60,6 @@ def test_json_values_and_a_column_that_starts_late(tmp_path: Path) -> None:
         ("t.csv", b"a,b\n1,\xff\n", "byte 6 is not utf-8"),
         ("t.jsonl", '{"a": 1}\nnot\n', "line 2 is not JSON"),
         ("t.jsonl", "[1]\n", "line 1 is not an object"),
-        ("t.jsonl", '{"a": {"b": 1}}\n', "row 1, column 'a' holds a dict"),
         ("t.jsonl", "[" * 100_000, "line 1 is not JSON"),
         ("t.xlsx", "", r"expected a table \(.csv"),
     ],
@@ -122,3 +121,34 @@ def test_no_damage_is_a_traceback(tmp_path: Path) -> None:
                 told.append(str(error))
     assert len(told) > 100
     assert not any("\n" in line for line in told)
+
+
+def test_columns_that_hold_what_no_cell_can_stop_only_who_asks_for_them(tmp_path: Path) -> None:
+    lines = '{"a": 1, "b": {"c": 2}, "d": [1]}\n{"a": 2, "b": null, "d": [1, [2]]}\n'
+    read = read_table(write(tmp_path / "t.jsonl", lines))
+    assert read.columns == {"a": ["1", "2"]} and read.n == 2
+    for name, told in (("b", "row 1, column 'b' holds a dict"), ("d", "row 2, column 'd' holds a list")):
+        with pytest.raises(UsageError, match=told):
+            read.texts(name)
+
+
+def test_nested_columns_of_parquet(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"a": [1, 2], "b": [{"c": 1}, {"c": 2}]}).to_parquet(tmp_path / "t.parquet")
+    read = read_table(tmp_path / "t.parquet")
+    assert read.texts("a") == ["1", "2"]
+    with pytest.raises(UsageError, match="row 1, column 'b' holds a dict"):
+        read.column("b")
+
+
+def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
+    """As an index that was written along, and as the commas that a spreadsheet leaves at the end of its lines."""
+    read = read_table(write(tmp_path / "t.csv", ",a,b,,\n0,1,2,,\n1,3,4,,\n"))
+    assert read.columns == {"a": ["1", "3"], "b": ["2", "4"]} and read.n == 2
+
+
+def test_marks_of_nothing_are_nothing(tmp_path: Path) -> None:
+    read = read_table(write(tmp_path / "t.csv", "a,b\nNA,NA b\n1, ? \n"))
+    assert read.without(("NA", "?")).columns == {"a": [None, "1"], "b": ["NA b", None]}
+    assert read.without(()) is read
