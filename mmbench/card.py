@@ -455,7 +455,10 @@ def card_task(path: Path) -> Task:
 
     path = path.resolve()
     card = read_card(path)
-    check_metrics([card.primary_metric])
+    try:
+        check_metrics([card.primary_metric])
+    except UsageError as error:
+        raise UsageError(f"task card {path}: primary_metric: {error}") from None
     files = any(names_files(item) for item in card.inputs.values())
     drawn = "/".join(f"{100 * share:g}" for share in card.split.fractions)
     unit = card.group or "row"

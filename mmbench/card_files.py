@@ -80,3 +80,5 @@ def _text(path: Path, encoding: str) -> str | None:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start} is not {encoding}") from None
+    except LookupError:
+        raise UsageError(f"{path}: '{encoding}' is no known encoding, expected for example utf-8 or cp1252") from None

@@ -7,9 +7,15 @@ from difflib import get_close_matches
 
 
 class MmbenchError(Exception):
-    """An error whose message is one line for the user; ``exit_code`` ends the command."""
+    """An error whose message is one line for the user; ``exit_code`` ends the command.
+
+    What cannot be printed in names and cells that it quotes, such as a line break, is written as its escape.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
 
 
 class UsageError(MmbenchError):

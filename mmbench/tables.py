@@ -116,7 +116,15 @@ def read_table(path: Path, separator: str | None = None, quotes: bool = True, en
 
 
 def without_mark(encoding: str) -> str:
-    """The encoding that passes over a byte order mark, where there is one."""
+    """The encoding that passes over a byte order mark, where there is one.
+
+    Raises:
+        LookupError: it is none, or none of texts.
+    """
+    try:
+        "".encode(encoding)
+    except ValueError as error:  # a name that no name can be
+        raise LookupError(str(error)) from None
     return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
 
 

@@ -552,3 +552,21 @@ column = "id"
     section = 'kind = "features"\nfile = "f.npy"\nsuffix = ".npy"'
     refused(tmp_path, "suffix goes with column", CARD.replace('kind = "text"\ncolumns = ["text", "more"]', section))
     refused(tmp_path, "which is not below", card.replace('".jpg"', '"/../../x"'))
+
+
+@pytest.mark.parametrize("encoding", ["hex", "no-such", "a\\u0000b", ""])
+def test_an_encoding_that_is_none(tmp_path: Path, encoding: str) -> None:
+    card = CARD.replace('licence = "CC0"', f'licence = "CC0"\nencoding = "{encoding}"')
+    refused(tmp_path, "is no known encoding", card)
+    (tmp_path / "t.txt").write_text("x")
+    parquet = card.replace("t.csv", "t.npz").replace('columns = ["text", "more"]', 'columns = ["text"]\nroot = "."')
+    columns = {name: np.array(["t.txt"] * 5) for name in ("text", "colour")}
+    columns |= {
+        "id": np.arange(5),
+        "who": np.arange(5),
+        "size": np.ones(5),
+        "mood": np.array(list("ababa")),
+        "tags": np.array(["x"] * 5),
+    }
+    write_npz(tmp_path / "t.npz", columns | {"part": np.array(["train", "train", "val", "test", ""])})
+    refused(tmp_path, r"t\.txt: .* is no known encoding", parquet)
