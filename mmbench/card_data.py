@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.card import (
+from mmbench.card_checks import with_columns
+from mmbench.card_features import Arrays, Read, read_features
+from mmbench.card_files import find_files, read_texts
+from mmbench.card_schema import (
     Card,
     ExclusiveLabels,
     FeatureInput,
@@ -20,10 +23,7 @@ from mmbench.card import (
     SequenceInput,
     TabularInput,
     TextInput,
-    with_columns,
 )
-from mmbench.card_features import Arrays, Read, read_features
-from mmbench.card_files import find_files, read_texts
 from mmbench.card_sequences import read_sequences
 from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Problem, known
 from mmbench.errors import UsageError, unknown

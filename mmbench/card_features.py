@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mmbench import bulk
 from mmbench.arrays import read_npz
-from mmbench.card import FeatureInput
 from mmbench.card_files import Files
+from mmbench.card_schema import FeatureInput
 from mmbench.errors import UsageError
 from mmbench.matrices import ArrayFile
 from mmbench.tables import Table

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mmbench import bulk
 from mmbench.arrays import read_npz
-from mmbench.card import SequenceInput
 from mmbench.card_features import Arrays, Each, Read, places
+from mmbench.card_schema import SequenceInput
 from mmbench.errors import UsageError
 from mmbench.matrices import ArrayFile
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmbench.card import ImageInput, MultiLabels, TabularInput, card_task, read_card
+from mmbench.card import card_task, read_card
 from mmbench.card_proposal import propose
+from mmbench.card_schema import ImageInput, MultiLabels, TabularInput
 from mmbench.contracts import LoadRequest
 from mmbench.errors import UsageError
 
