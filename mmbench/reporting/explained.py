@@ -38,7 +38,7 @@ def to_page(explained: Explained, summary: dict[str, Any], samples: Sequence[Sam
         cell=cell,
         title=f"{info['task']['title']} · inside {cell.method}",
         facts=[
-            ("Task", f"{info['task']['name']}: {info['task']['citation']}"),
+            ("Task", ": ".join(filter(None, (info["task"]["name"], info["task"]["citation"])))),
             ("Protocol", info["protocol"]["name"]),
             ("Problem and seed", f"{cell.problem}, seed {cell.seed}"),
             ("Encoders", ", ".join(f"{m}={e}" for m, e in info["config"]["encoders"].items())),

@@ -105,7 +105,7 @@ def _facts(collection: Collection, evidence: Evidence) -> list[tuple[str, str]]:
         for name, size in problem["concepts"].items()
     ]
     return [
-        ("Task", f"{info['task']['name']}: {info['task']['citation']}"),
+        ("Task", ": ".join(filter(None, (info["task"]["name"], info["task"]["citation"])))),
         ("Protocol", ": ".join(filter(None, (info["protocol"]["name"], info["protocol"]["citation"])))),
         ("Split", f"{info['protocol']['split']}; split seed {info['config']['split_seed']}"),
         ("Primary metric", _primary(info)),
@@ -113,7 +113,7 @@ def _facts(collection: Collection, evidence: Evidence) -> list[tuple[str, str]]:
         ("Seeds", ", ".join(map(str, evidence.seeds))),
         ("Encoders", ", ".join(f"{m}={e}" for m, e in info["config"]["encoders"].items())),
         ("Reference", collection.reference or "none"),
-        ("Data", f"{info['task']['licence']}"),
+        ("Licence of the data", info["task"]["licence"]),
     ]
 
 

@@ -38,14 +38,17 @@ class Table:
 def make_tables(collection: Collection, metrics: Sequence[str]) -> list[Table]:
     """The comparison tables of a run: the primary metric first, with its interval, then the other metrics.
 
-    A concept shows those of ``metrics`` that are of its kind, a score all of its own where none is.
+    A concept shows those of ``metrics`` that are of its kind; a score, where none is, all that its scale defines.
     """
     kinds = {c["name"]: c["kind"] for c in collection.info["concepts"]}
     places = dict.fromkeys((r["problem"], r["concept"]) for r in collection.records)
+    defined = {(r["concept"], r["metric"]) for r in collection.records if r["label"] == "" and r["mean"] is not None}
     tables = []
     for problem, concept in places:
         primary, kind = primary_of(collection.info, concept), kinds[concept]
-        asked = [name for name in metrics if applies(name, kind)] or list(metrics_of(kind) if kind == "score" else ())
+        asked = [name for name in metrics if applies(name, kind)]
+        if kind == "score" and not asked:
+            asked = [name for name in metrics_of(kind) if (concept, name) in defined]
         tables.append(_table(collection, problem, concept, [primary, *(name for name in asked if name != primary)]))
     return tables
 

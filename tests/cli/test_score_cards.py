@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,6 +61,8 @@ def run(mmbench, *more):
 def test_scores_from_a_card_to_every_report(mmbench, films):
     ran = run(mmbench)
     assert ran.code == 0, ran.err
+    heads = {line.split()[0]: after for line, after in pairwise(ran.out.splitlines()) if " · films" in line}
+    assert "acc7" in heads["rating"] and "corr" in heads["length"] and "acc7" not in heads["length"]
     folder = next((films / "results" / "runs").iterdir())
     records = json.loads(mmbench("report", "--format", "json").out)
     found = {(r["concept"], r["method"], r["metric"]): r for r in records if r["label"] == "" and "study" not in r}
