@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from mmbench.evaluation.metrics import METRICS
 from mmbench.regression import ALPHA, POWER, Comparison, Gate
 
 WIDTH = 500  # of text that goes to a file: no line is ever folded
@@ -89,9 +90,10 @@ def _notes(
             f"{_count(len(conditional), 'comparison')} of fewer than five seeds: groups ({group}) drawn only, so "
             "conditional on these seeds; other seeds of unchanged code may alarm"
         )
+    worse = "drop" if METRICS[gate.metric].better == "higher" else "rise"
     lines.append(
         f"p: null “{gate.metric} did not get worse”, Holm over {len(gate.comparisons) + len(gate.incomplete)} gated "
-        f"comparisons; an alarm needs p < {ALPHA} and a drop of more than {gate.min_effect:g} (p alone: small drop)"
+        f"comparisons; an alarm needs p < {ALPHA} and a {worse} of more than {gate.min_effect:g} (p alone: small drop)"
     )
     if gate.detectable:
         low, high = (f"{drop:.3f}" for drop in gate.detectable)

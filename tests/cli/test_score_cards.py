@@ -90,11 +90,22 @@ def test_scores_from_a_card_to_every_report(mmbench, films):
     assert {row["metric"] for row in rows if row["concept"] == "rating"} >= {"mae", "corr", "acc7", "acc2_non0"}
 
 
-def test_a_score_is_gated_and_better_is_lower(mmbench, films):
+def test_a_score_is_gated_where_mae_is_named_and_more_of_it_is_worse(mmbench, films):
     assert run(mmbench).code == 0
-    assert mmbench("check", "--against", "base.json", "--update").code == 0
-    same = mmbench("check", "--against", "base.json")
-    assert same.code == 0 and "rating" in same.out
+    assert mmbench("check", "--against", "f1.json", "--update").code == 0
+    assert "not gated" in mmbench("check", "--against", "f1.json").out
+    assert mmbench("check", "--against", "mae.json", "--update", "--metric", "mae").code == 0
+    assert mmbench("check", "--against", "mae.json").code == 0
+    for cell in films.glob("results/runs/*/cells/joint/concat+equal/*/predictions.npz"):
+        with np.load(cell) as stored:
+            arrays = dict(stored)
+        away = np.nan_to_num(np.sign(arrays["scores/rating"][:, 0] - arrays["targets/rating"]))
+        arrays["scores/rating"] = arrays["scores/rating"] + away[:, None]  # each error grows by one
+        np.savez(cell, **arrays)
+    worse = mmbench("check", "--against", "mae.json")
+    alarms = [line.split()[:2] for line in worse.out.splitlines() if "REGRESSION" in line]
+    assert worse.code == 1 and ["concat+equal", "rating"] in alarms
+    assert "a rise of more than 0.01" in worse.out
 
 
 def test_answers_of_another_model_are_scored(mmbench, films):
