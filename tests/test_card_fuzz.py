@@ -178,15 +178,15 @@ def test_the_card_that_is_changed_loads(folder: Path) -> None:
     assert attempt(folder / "card.toml") == ""
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_any_card_loads_or_is_refused_in_one_line(folder: Path, seed: int) -> None:
     rng = random.Random(seed)
     path, told = folder / "card.toml", []
-    for _ in range(150):
+    for _ in range(100):
         text = "\n".join(f"{json.dumps(key)} = {toml(value)}" for key, value in mutated(rng).items())
         path.write_text(text, encoding="utf-8")
         said = attempt(path)
         named = any(name in said for name in ("card", "t.csv", "f.npz", "media", "mine", "fuzz"))
         assert not said or (named and said.isprintable() and len(said) < 700), (said, text)
         told.append(said)
-    assert 20 < sum(map(bool, told)) < 150  # both happen
+    assert 10 < sum(map(bool, told)) < 100  # both happen
