@@ -23,7 +23,7 @@ from mmbench.errors import UsageError, unknown
 from mmbench.evaluation.bootstrap import holm
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import METRICS, MetricValue, compute
-from mmbench.evaluation.predictions import Predictions, read_predictions
+from mmbench.evaluation.predictions import Predictions, read_predictions, shared
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder
 from mmbench.reporting.comparison import BASELINES, Comparison, Record, concept_records, primary_of
@@ -257,6 +257,7 @@ def _read(by_method: dict[str, list[Stored]], info: dict[str, Any], order: list[
     """Every method's cells of one problem, by concept."""
     concepts = [Concept.of(c) for c in info["concepts"]]
     rows: dict[Concept, list[Row]] = {}
+    held: dict[str, Predictions] = {}
     for method in (m for m in order if m in by_method):
         found: dict[str, list[tuple[Predictions, NDArray[np.float64] | None]]] = defaultdict(list)
         values: dict[str, list[dict[str, MetricValue]]] = defaultdict(list)
@@ -267,11 +268,12 @@ def _read(by_method: dict[str, list[Stored]], info: dict[str, Any], order: list[
             val = read_predictions(path, concepts, "val") if tuned else {}
             for name, predictions in read_predictions(path, concepts, "test").items():
                 thresholds = tune_thresholds(val[name]) if tuned else None
+                own = shared(predictions, held.setdefault(name, predictions))
                 twin = computed.get((name, result.get("same_as_seed", -1)))
-                if twin is None or not np.array_equal(twin[0].scores, predictions.scores):
-                    twin = (predictions, _values(predictions, thresholds, name in result.get("hard", ())))
+                if twin is None or not np.array_equal(twin[0].scores, own.scores):
+                    twin = (own, _values(own, thresholds, name in result.get("hard", ())))
                 computed[name, cell.seed] = twin
-                found[name].append((predictions, thresholds))
+                found[name].append((shared(own, twin[0]), thresholds))
                 values[name].append(twin[1])
         for concept in concepts:
             if found[concept.name]:

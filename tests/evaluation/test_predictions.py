@@ -9,7 +9,7 @@ import pytest
 
 from mmbench.contracts import Concept
 from mmbench.errors import MmbenchError
-from mmbench.evaluation.predictions import read_predictions, write_predictions
+from mmbench.evaluation.predictions import Predictions, labelled_rows, read_predictions, shared, write_predictions
 
 CONCEPTS = (Concept("sort", ("a", "b", "c")), Concept("many", ("x", "y"), "multilabel"))
 
@@ -137,3 +137,20 @@ def test_a_flipped_byte_is_never_a_traceback_nor_other_numbers(stored, start):
             np.testing.assert_array_equal(found[name].truth, expected[name].truth)
             np.testing.assert_array_equal(found[name].ids, expected[name].ids)
     assert damaged > len(whole) / 16 / 3
+
+
+def test_cells_of_one_test_set_hold_its_rows_once() -> None:
+    rng = np.random.default_rng(0)
+    concept = Concept("c", ("a", "b"))
+
+    def cell(scores: np.ndarray, first: str = "s") -> Predictions:
+        ids = np.array([f"{first}{row}" for row in range(50)])
+        return labelled_rows(concept, ids, ids.copy(), scores, np.arange(50) % 2, np.ones(50, dtype=bool))
+
+    held, other, elsewhere = cell(rng.random((50, 2))), cell(rng.random((50, 2))), cell(rng.random((50, 2)), "t")
+    same = shared(other, held)
+    assert same.ids is held.ids and same.groups is held.groups and same.truth is held.truth
+    assert same.scores is other.scores
+    apart = shared(elsewhere, held)
+    assert apart.ids is elsewhere.ids and apart.truth is held.truth
+    assert shared(cell(held.scores.copy()), held).scores is held.scores
