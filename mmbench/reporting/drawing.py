@@ -27,6 +27,7 @@ DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (3, 1)))
 HATCHES = ("", "////", "....")
 LONGEST = 26
 CROWD = 12
+MOST_DOTS = 2000  # beyond it dots are drawn as a picture, whose size does not grow
 
 
 def shorten(name: str) -> str:
@@ -144,8 +145,9 @@ def scatter(axes: Axes, points: Array, bounds: tuple[float, float] | None) -> No
     low, high = (points[:, 0].min(), points[:, 0].max()) if bounds is None else bounds
     axes.plot([low, high], [low, high], color=MUTED, linewidth=0.8, linestyle=":")
     axes.scatter(
-        points[:, 0], points[:, 1], s=9, color=COLOURS[0], alpha=max(0.06, min(0.6, 60 / len(points))), linewidths=0
-    )
+        points[:, 0], points[:, 1], s=9, color=COLOURS[0], alpha=max(0.06, min(0.6, 60 / len(points))), linewidths=0,
+        rasterized=len(points) > MOST_DOTS,
+    )  # fmt: skip
     axes.set_xlabel("truth")
     axes.set_ylabel("prediction")
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, roc_auc_score
 
 from mmbench.contracts import Concept
 from mmbench.evaluation.predictions import Predictions
-from mmbench.reporting import curves, mistakes
-from mmbench.reporting.drawing import unbeaten
+from mmbench.reporting import curves, drawing, mistakes
 
 N, K = 240, 3
 ONE = Concept("one", ("x", "y", "z"))
@@ -106,7 +107,7 @@ def test_the_pareto_front_is_what_no_other_beats():
 @pytest.mark.parametrize(("metric", "front"), [("macro_f1", [1, 0]), ("hamming", [1, 2])])
 def test_where_lower_is_better_the_front_turns(metric, front):
     records = [{"metric": metric, "mean": mean, "cost": cost} for mean, cost in ((0.9, 3.0), (0.5, 1.0), (0.2, 2.0))]
-    assert unbeaten(records, "cost") == front
+    assert drawing.unbeaten(records, "cost") == front
 
 
 def test_the_most_confident_mistakes_come_first_and_are_wrong_in_most_seeds():
@@ -145,3 +146,14 @@ def test_errors_by_facet_are_counted_by_id_and_the_worst_share_comes_first():
         assert (one.rows, one.wrong) == (here.sum(), pytest.approx(wrong[here].sum()))
     shares = [one.wrong / one.rows for one in found]
     assert len(found) == 2 and shares == sorted(shares, reverse=True)
+
+
+def test_a_figure_of_many_rows_is_no_larger_than_one_of_few():
+    sizes = []
+    for rows in (drawing.MOST_DOTS, 20 * drawing.MOST_DOTS):
+        figure, written = Figure(), io.BytesIO()
+        values = np.linspace(0, 1, rows)
+        drawing.scatter(figure.add_subplot(), np.stack([values, values], axis=1), None)
+        figure.savefig(written, format="svg")
+        sizes.append(len(written.getvalue()))
+    assert sizes[1] < sizes[0]
