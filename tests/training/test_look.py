@@ -73,8 +73,9 @@ SHOWN = {
     "mfn": {"memory gates"},
     "concat": set(),
     "classical": set(),
-    "hybrid": {"memory coefficient", "view gates", "cross-modal attention"},
-    "hybrid:memory_update=mfn:gated=off": {"memory coefficient", "cross-modal attention"},
+    "hybrid": {"memory coefficient", "view gates", "cross-modal attention", "layer weights"},
+    "hybrid:memory_update=mfn:gated=off": {"memory coefficient", "cross-modal attention", "layer weights"},
+    "hybrid:layers=1:gated=off": {"memory coefficient", "cross-modal attention"},
     "hybrid:delta=off:cross=off": {"view gates"},
     "xattn": {"modality weights", *(f"attention {i} → {j}" for i in SIZES for j in SIZES if i != j)},
     "xattn:cross=off:gates=off": {"modality weights"},
@@ -194,6 +195,27 @@ def test_the_gates_of_the_hybrid_are_what_its_views_are_multiplied_by() -> None:
     there = mask.transpose(1, 2).numpy()
     np.testing.assert_allclose(shown[there], ratio[there], atol=1e-5)
     assert np.isnan(shown[~there]).all()
+
+
+def test_the_layer_weights_of_the_hybrid_make_what_a_pair_finds() -> None:
+    network, inputs = network_of("hybrid:layers=3"), batch()
+    core, (views, mask) = network.eval().core, network.encode(inputs)
+    weights = look_into(network, inputs)["layer weights"]
+    assert weights.places[2:4] == ("text → sound, layer 3", "text → vector, layer 1") and not weights.shares
+    pair = core.cross.pairs.index((0, 1))
+    view, other = views[:, :, 0], views[:, :, 1]
+    expected = np.zeros(view.shape)
+    keys, query = core.cross.attend[pair].norm_other(other), view
+    for layer, norm, weight in zip(
+        core.cross.attend[pair].layers, core.cross.attend[pair].norms, weights.values[-1, 3 * pair :], strict=False
+    ):
+        attended = layer(norm(query), keys, mask[:, :, 1])[0]
+        expected += float(weight) * attended.detach().numpy()
+        query = query + attended
+    found = core.cross.attend[pair](view, other, mask[:, :, 1]).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    there = inputs.present["text"] & inputs.present["sound"]
+    np.testing.assert_array_equal(np.isnan(weights.values[:, 3 * pair]), ~there.numpy())
 
 
 def attention_of(network: Trainable, inputs: Inputs) -> dict[str, Inside]:

@@ -71,14 +71,29 @@ class CrossModal(nn.Module):
         found = torch.stack(total, dim=2) / others[:, None, :, None]
         return queries + found * present[:, None, :, None]
 
-    def look(self, queries: Tensor, views: Tensor, mask: Tensor, modalities: tuple[str, ...]) -> Inside:
-        """Where the last of the queries of each view looks in each other view."""
-        seen = []
+    def look(self, queries: Tensor, views: Tensor, mask: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
+        """Where the last of the queries of each view looks in each other view, and the layers' weights of each pair."""
+        seen, weights = [], []
         for (i, j), attend in zip(self.pairs, self.attend, strict=True):
             assert isinstance(attend, PairAttention)
             seen.append(attend.attention(queries[:, -1:, i], views[:, :, j], mask[:, :, j])[:, 0])
+            weights.append(torch.softmax(attend.scores, dim=0))
         first, second = torch.tensor(self.pairs, device=mask.device).T
-        there = mask.transpose(1, 2)[:, second] & mask.any(dim=1)[:, first].unsqueeze(-1)
+        both = mask.any(dim=1)[:, first] & mask.any(dim=1)[:, second]
+        there = mask.transpose(1, 2)[:, second] & both.unsqueeze(-1)
+        pairs = tuple(f"{modalities[i]} → {modalities[j]}" for i, j in self.pairs)
         says = "attention (3) of the last step over the other modality's steps, mean over heads, layers weighted (4)"
-        places = tuple(f"{modalities[i]} → {modalities[j]}" for i, j in self.pairs)
-        return Inside(says, shown(torch.stack(seen, dim=1), there), places, modalities, shares=True)
+        found = {
+            "cross-modal attention": Inside(
+                says, shown(torch.stack(seen, dim=1), there), pairs, modalities, shares=True
+            )
+        }
+        layers = len(weights[0])
+        if layers > 1:
+            says = (
+                "weights of the attention's layers (4), learned for each pair of modalities: the same for every sample"
+            )
+            places = tuple(f"{pair}, layer {layer}" for pair in pairs for layer in range(1, layers + 1))
+            values = torch.stack(weights).flatten().expand(len(mask), -1)
+            found["layer weights"] = Inside(says, shown(values, both.repeat_interleave(layers, dim=1)), places)
+        return found

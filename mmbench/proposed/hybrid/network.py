@@ -98,7 +98,7 @@ class Core(nn.Module):
             says = "how far each view's gate is open at each step, mean over its units"
             found["view gates"] = Inside(says, shown(openness, mask).swapaxes(1, 2), modalities, modalities)
         if self.cross is not None and self.cross.pairs:
-            found["cross-modal attention"] = self.cross.look(gated[:, -1:], gated, mask, modalities)
+            found |= self.cross.look(gated[:, -1:], gated, mask, modalities)
         return found
 
 
