@@ -52,6 +52,14 @@ def test_positions_are_sines_and_cosines() -> None:
     assert positions(3, 5).shape == (3, 5)
 
 
+def test_what_enters_the_layers_is_the_projection_times_the_root_of_the_width_plus_positions() -> None:
+    torch.manual_seed(0)
+    encode = StepTransformer(5, 9, 0.0, 1, 2).double().eval()
+    encode.layers = torch.nn.ModuleList()
+    values, mask = torch.randn(2, 4, 5, dtype=torch.float64), torch.ones(2, 4, dtype=torch.bool)
+    assert_close(encode(values, mask), 3 * encode.project(values) + positions(4, 9))
+
+
 @pytest.mark.parametrize("heads", [1, 2])
 def test_a_layer_is_torchs_transformer_layer(heads: int) -> None:
     torch.manual_seed(0)

@@ -43,7 +43,10 @@ class Layer(nn.Module):
 
 
 class StepTransformer(nn.Module):
-    """The common encoder at each step, positions added, then transformer layers over the steps."""
+    """The common encoder at each step, times sqrt(width), positions added, then transformer layers over the steps.
+
+    The factor is Vaswani et al.'s (2017, section 3.4): without it the positions are larger than what a step holds.
+    """
 
     def __init__(self, features: int, width: int, dropout: float, heads: int, depth: int) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ class StepTransformer(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """(B, T, features) with the steps that are there, bool (B, T) -> (B, T, width), zero where none is."""
         x = self.project(values)
-        x = x + positions(x.shape[1], x.shape[2]).to(x)
+        x = x * x.shape[2] ** 0.5 + positions(x.shape[1], x.shape[2]).to(x)
         for layer in self.layers:
             x = layer(x, mask)
         found: Tensor = x * mask.unsqueeze(-1)
