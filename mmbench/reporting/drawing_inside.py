@@ -49,7 +49,7 @@ def over_steps(
         if low is not None and high is not None:
             axes.fill_between(steps, low[number], high[number], color=colour, alpha=0.15, linewidth=0)
         mark = "" if len(steps) > 20 else "."
-        lines += axes.plot(steps, mean[number], mark, color=colour, linestyle=dash, linewidth=1.3)
+        lines += axes.plot(steps, mean[number], marker=mark, color=colour, linestyle=dash, linewidth=1.3)
     low_end, high_end = axes.get_ylim()
     if high_end - low_end < SMALLEST_SPAN:
         middle = (low_end + high_end) / 2
