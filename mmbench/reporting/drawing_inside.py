@@ -33,8 +33,7 @@ def spreads(axes: Axes, places: Sequence[str], seeds: Sequence[tuple[int, Array,
         axes.hlines(where, quantiles[1], quantiles[3], color=colour, linewidth=3.2)
         axes.plot(mean, where, MARKERS[number % len(MARKERS)], color=INK, markersize=3.6, markerfacecolor="white")
     name_rows(axes, places)
-    if shares:
-        axes.set_xlim(-0.01, 1.01)
+    axes.set_xlim((-0.01, 1.01) if shares else widened(axes.get_xlim()))
     axes.set_xlabel("share" if shares else "value")
 
 
@@ -50,16 +49,20 @@ def over_steps(
             axes.fill_between(steps, low[number], high[number], color=colour, alpha=0.15, linewidth=0)
         mark = "" if len(steps) > 20 else "."
         lines += axes.plot(steps, mean[number], marker=mark, color=colour, linestyle=dash, linewidth=1.3)
-    low_end, high_end = axes.get_ylim()
-    if high_end - low_end < SMALLEST_SPAN:
-        middle = (low_end + high_end) / 2
-        axes.set_ylim(middle - SMALLEST_SPAN / 2, middle + SMALLEST_SPAN / 2)
+    axes.set_ylim(widened(axes.get_ylim()))
     axes.ticklabel_format(axis="y", useOffset=False)
     _whole(axes)
     axes.set_xlabel("step")
     axes.set_ylabel(quantity)
     if len(mean) > 1:
         legend(axes, lines, [shorten(name) for name in names], 2)
+
+
+def widened(limits: tuple[float, float]) -> tuple[float, float]:
+    """The limits of an axis of weights, around the same middle at least :data:`SMALLEST_SPAN` apart."""
+    low, high = limits
+    missing = max(0.0, SMALLEST_SPAN - (high - low)) / 2
+    return low - missing, high + missing
 
 
 def _whole(axes: Axes) -> None:

@@ -14,6 +14,7 @@ from mmbench.contracts import Concept, Dataset, Inside
 from mmbench.features import TABLE
 from mmbench.features.steps import Patches
 from mmbench.reporting import samples
+from mmbench.reporting.drawing_inside import widened
 from mmbench.reporting.explained import average_plots, to_page
 from mmbench.reporting.figures import save
 from mmbench.reporting.samples import sample_plots, see_samples, strongest, weights_tables
@@ -151,3 +152,8 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert samples.shown_input("image", tmp_path / "broken.png") == ("file", "broken.png")
     assert samples.shown_input("video", tmp_path / "clip.mp4") == ("file", "clip.mp4")
     assert samples.shown_input("vector", np.zeros(3)) == ("", "")
+
+
+def test_an_axis_of_weights_that_hardly_differ_is_widened_around_them() -> None:
+    assert widened((0.497, 0.503)) == pytest.approx((0.49, 0.51))
+    assert widened((0.2, 0.7)) == (0.2, 0.7)
