@@ -139,7 +139,7 @@ def _table(collection: Collection, axis: str, levels: Sequence[float], found: Fo
     notes = [note for note in notes_on(collection, _clean(found)) if not note.startswith("energy")]
     notes.append(
         f"{axis}: {WHAT[axis]}; the same rows and draws for every method and seed; training, validation and thresholds "
-        "are clean; Δ: paired by row and seed, unadjusted"
+        f"are clean; Δ: paired by row and seed, unadjusted; what is not clean has {RESAMPLES:,} resamples"
     )
     if left_out:
         notes.append(f"without predictions under this {axis}: {', '.join(left_out)}")
