@@ -245,7 +245,7 @@ def table_notes(collection: Collection, problem: str, records: list[Record], pri
         *_told(here, lambda record: f"encoders: {record['encoders']}"),
         "networks: untuned defaults, one budget; linear: class-balanced, C chosen on validation",
         *_told(here, _interval_note),
-        *filter(None, [collection.rough.get(f"{problem} {first['concept']}")]),
+        *filter(None, [collection.rough.get(f"{problem} {first['concept']}"), _outside_note(here)]),
         *_underlining(collection, here),
     ]
     notes += _told(here, lambda record: "overrides: " * bool(record["overrides"]) + "; ".join(record["overrides"]))
@@ -297,6 +297,21 @@ def _data_notes(info: dict[str, Any]) -> list[str]:
     if info["unreadable_inputs"]:
         told.append(f"{info['unreadable_inputs']:,} rows are left out, their input cannot be read")
     return [f"data: {'; '.join(told)}"] if told else []
+
+
+def _outside_note(records: list[Record]) -> str:
+    """A line on the values that their own intervals leave out; '' where there is none."""
+    outside = [
+        record["method"]
+        for record in records
+        if record["ci_low"] is not None and not record["ci_low"] <= record["mean"] <= record["ci_high"]
+    ]
+    if not outside:
+        return ""
+    return (
+        f"outside its own interval: {records[0]['metric']} of {', '.join(outside)}; resamples repeat rows and lose "
+        "rare labels, which moves it: such an interval tells how far a value may lie, not where"
+    )
 
 
 def _interval_note(record: Record) -> str:

@@ -234,3 +234,12 @@ def test_what_is_missing_from_the_data_stands_under_every_table():
     assert line == f"data: {notes[1]}; 3 rows are left out, their input cannot be read"
     (plain,) = make_tables(collection(both(), notes=notes[:1]), ("macro_f1",))
     assert not [note for note in plain.notes if note.startswith("data: ")]
+
+
+def test_a_value_outside_its_own_interval_is_named():
+    lies = [record(), record(method="ours+dmtl", mean=0.099, ci_low=0.109, ci_high=0.144)]
+    (table,) = make_tables(collection(lies), ("macro_f1",))
+    (line,) = [note for note in table.notes if "outside its own interval" in note]
+    assert "macro_f1 of ours+dmtl;" in line
+    (plain,) = make_tables(collection(both()), ("macro_f1",))
+    assert not any("outside its own interval" in note for note in plain.notes)
