@@ -24,18 +24,23 @@ def report(
     figures: Annotated[Path | None, typer.Option(help="Also write every figure here, as PDF, SVG and PNG.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Which metrics the tables show (a,b).")] = None,
     published: Annotated[bool, typer.Option("--published", help="Set published numbers beside ours.")] = False,
+    only_studies: Annotated[
+        bool, typer.Option("--studies", help="In json or csv: the studies' records (ablation, stress, …) instead.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Where runs are stored.")] = Path("results") / "runs",
 ) -> None:
     """Print or write the comparison of a run from its stored predictions."""
-    from mmbench.errors import unknown
+    from mmbench.errors import UsageError, unknown
     from mmbench.running.store import find_run
 
     if format_ not in FORMATS:
         raise unknown("format", format_, FORMATS)
+    if only_studies and format_ not in ("json", "csv"):
+        raise UsageError(f"--studies chooses records: expected --format json or csv with it, {format_} was given")
     folder = find_run(run, out)
     from mmbench.evaluation.metrics import check_metrics
     from mmbench.reporting.records import make_records
-    from mmbench.reporting.render import all_tables, render
+    from mmbench.reporting.render import all_tables, records_as, render
     from mmbench.reporting.study import read_studies
     from mmbench.reporting.tables import TABLE_METRICS
 
@@ -49,6 +54,8 @@ def report(
         from mmbench.reporting.html import to_html
 
         emit(to_html(folder, collection, all_tables(collection, wanted, published), studies), output)
+    elif only_studies:
+        emit(records_as(studies.records, format_), output)
     elif format_ == "table" and output is None:
         show([*all_tables(collection, wanted, published), *studies.tables], format_, None)
     else:

@@ -25,7 +25,8 @@ def render(
 ) -> str:
     """The text of a report: ``table``, ``markdown``, ``latex``, ``csv`` or ``json``; ``published`` adds claims.
 
-    What ``studies`` found stands behind the comparison; their records name their study.
+    The tables of ``studies`` stand behind those of the comparison. Their records, whose keys differ, are not among
+    the comparison's.
 
     Raises:
         UsageError: published numbers asked for in records, which hold only what was measured.
@@ -34,7 +35,7 @@ def render(
     if published and form in ("json", "csv"):
         raise UsageError(f"--published has no place in --format {form}, whose records are measured: ask for a table")
     if form in ("json", "csv"):
-        return records_as([*collection.records, *studies.records], form)
+        return records_as(collection.records, form)
     return tables_as([*all_tables(collection, metrics, published), *studies.tables], form)
 
 

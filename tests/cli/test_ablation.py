@@ -52,16 +52,18 @@ def test_the_report_says_it_again_in_every_form(ablated, tmp_path):
     mmbench, done = ablated
     printed = done.out[done.out.index("digit · ablation of") :]
     assert printed.strip() in mmbench("report").out
-    records = json.loads(mmbench("report", "--format", "json").out)
+    records = json.loads(mmbench("report", "--format", "json", "--studies").out)
     study = [r for r in records if r.get("study") == "ablation"]
     parity = {r["part"]: r for r in study if (r["concept"], r["metric"]) == ("parity", "macro_f1")}
     assert parity.keys() == {"", "scaling", "idle part"}
     assert parity["idle part"]["delta"] == 0 and parity["scaling"]["reference"] == "mine+equal"
     assert parity["scaling"]["delta_low"] < parity["scaling"]["delta"] < parity["scaling"]["delta_high"]
-    assert all("study" not in r for r in records[: len(records) - len(study)])
+    plain = json.loads(mmbench("report", "--format", "json").out)
+    assert len({frozenset(r) for r in plain}) == 1 and "study" not in plain[0]
     for form in ("markdown", "latex", "html"):
         assert "ablation of" in mmbench("report", "--format", form).out
-    assert mmbench("report", "--format", "csv").out.splitlines()[0].endswith(",study,part")
+    assert mmbench("report", "--format", "csv", "--studies").out.splitlines()[0].startswith("study,part,")
+    assert "json or csv" in mmbench("report", "--studies").complaint
     mmbench("report", "--figures", "figures")
     assert (tmp_path / "figures" / "mine+equal" / "ablation-parity.png").is_file()
 

@@ -48,7 +48,9 @@ def validation(tmp_path, method: str, concept: str) -> float:
 
 def test_the_value_that_is_best_on_validation_is_chosen(swept, tmp_path):
     mmbench, done = swept
-    records = [r for r in json.loads(mmbench("report", "--format", "json").out) if r.get("study") == "sweep"]
+    records = [
+        r for r in json.loads(mmbench("report", "--format", "json", "--studies").out) if r.get("study") == "sweep"
+    ]
     here = [r for r in records if r["parameter"] == "mine:scale"]
     concepts = ("digit", "parity", "at-least-five")
     assert [r["value"] for r in here if r["concept"] == "digit"] == [0.01, 1, 3]
@@ -78,17 +80,13 @@ def test_the_sweep_is_drawn_and_told_in_every_form(swept, tmp_path):
 
 def test_the_gain_over_single_and_over_the_tuned_sum_stands_behind_the_comparison(swept):
     mmbench, done = swept
-    gains = [r for r in json.loads(mmbench("report", "--format", "json").out) if r.get("study") == "gain"]
+    gains = [r for r in json.loads(mmbench("report", "--format", "json", "--studies").out) if r.get("study") == "gain"]
     places = {(g["method"], g["over"], g["baseline"]) for g in gains}
     assert ("mine+dmtl", "single", "mine+single") in places
     assert ("mine+dmtl", "tuned", "mine+tuned:trials=2") in places
     assert not {m for m, *_ in places} & {"mine+single", "mine+tuned:trials=2", "majority", "mine:idle=off+equal"}
     records = json.loads(mmbench("report", "--format", "json").out)
-    mean = {
-        (r["method"], r["concept"]): r["mean"]
-        for r in records
-        if "study" not in r and r["metric"] == "macro_f1" and r["label"] == ""
-    }
+    mean = {(r["method"], r["concept"]): r["mean"] for r in records if r["metric"] == "macro_f1" and r["label"] == ""}
     for g in gains:
         assert g["delta"] == pytest.approx(mean[g["method"], g["concept"]] - mean[g["baseline"], g["concept"]])
         assert g["delta_low"] <= g["delta"] <= g["delta_high"] and g["p_holm"] >= g["p_raw"]
@@ -100,7 +98,9 @@ def test_the_gain_over_single_and_over_the_tuned_sum_stands_behind_the_compariso
 def test_several_parameters_are_shown_one_at_a_time_at_what_was_chosen(mmbench):
     done = mmbench("run", "digits", "--method", SWEEP, "--concepts", "parity", *QUICK)
     assert done.code == 0, done.err
-    records = [r for r in json.loads(mmbench("report", "--format", "json").out) if r.get("study") == "sweep"]
+    records = [
+        r for r in json.loads(mmbench("report", "--format", "json", "--studies").out) if r.get("study") == "sweep"
+    ]
     by_parameter = {p: [r for r in records if r["parameter"] == p] for p in ("dmtl:beta", "dmtl:alpha")}
     assert [len(found) for found in by_parameter.values()] == [2, 2]
     (chosen,) = {r["method"] for r in records if r["chosen"]}
