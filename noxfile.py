@@ -10,6 +10,7 @@ import nox
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent
 GATED = "concat+equal,igfn+dmtl,tensor+moo,late+uncertainty,graph+gradnorm,linear:text,majority"
 PINS = ("-c", str(ROOT / "constraints.txt"))
