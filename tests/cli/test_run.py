@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,7 @@ def test_an_interrupt_keeps_finished_cells(tmp_path, cache, jobs):
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # in the background it may be ignored
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -24,7 +24,8 @@ TRUTH = (np.arange(N) % 4 < 2)[:, None]
 INFO: dict[str, Any] = {
     "fingerprint": "f" * 8,
     "metric_version": 1,
-    "task": {"name": "toy", "title": "Toy", "group": "tweet", "generated": False, "proposed": "ours+dmtl"},
+    "task": {"name": "toy", "title": "Toy", "group": "tweet", "generated": False, "proposed": "ours+dmtl", "notes": []},
+    "unreadable_inputs": 0,
     "protocol": {
         "name": "plain", "split": "official", "primary_metric": "macro_f1", "warning": "", "suite": ["ours+dmtl"],
     },

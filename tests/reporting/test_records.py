@@ -51,8 +51,9 @@ def run_info(*, generated=False, primary="macro_f1", suite=("good+equal", "poor+
     return {
         "task": {
             "name": "toy", "title": "Toy (generated)" if generated else "Toy", "group": "tweet",
-            "generated": generated, "proposed": "ours+dmtl",
+            "generated": generated, "proposed": "ours+dmtl", "notes": [],
         },
+        "unreadable_inputs": 0,
         "protocol": {
             "name": "plain", "split": "official", "primary_metric": primary, "warning": "", "suite": list(suite),
         },
