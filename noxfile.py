@@ -10,7 +10,6 @@ import nox
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "venv"
-nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent
 GATED = "concat+equal,igfn+dmtl,tensor+moo,late+uncertainty,graph+gradnorm,linear:text,majority"
 PINS = ("-c", str(ROOT / "constraints.txt"))
@@ -21,7 +20,7 @@ def install(session: nox.Session, *packages: str) -> None:
     session.install(*PINS, *packages)
 
 
-@nox.session
+@nox.session(reuse_venv=True)
 def tests(session: nox.Session) -> None:
     """The test suite, a worker a core; a file's tests share a worker, and what they set up."""
     install(session, "-e", ".[dev]")

@@ -21,9 +21,8 @@ NAME = "linear"
 KIND = "model"
 SUMMARY = "Balanced logistic regression (ridge of a score) on the cached features, C (alpha) chosen on validation"
 
-Fit: TypeAlias = Union[
-    "LogisticRegression", "Ridge", float
-]  # a number where training has one class, or one value, only
+# A number where training has one class, or one value, only.
+Fit: TypeAlias = Union["LogisticRegression", "Ridge", float]
 GRID = (0.03, 0.1, 0.3, 1.0, 3.0)
 ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -98,9 +97,7 @@ class Linear(Model):
 
 
 def _chosen(fit: Fit) -> float:
-    from sklearn.linear_model import Ridge
-
-    return fit if isinstance(fit, float) else float(fit.alpha if isinstance(fit, Ridge) else fit.C)
+    return fit if isinstance(fit, float) else float(fit.alpha if hasattr(fit, "alpha") else fit.C)
 
 
 def _vectors(inputs: Inputs, name: str) -> NDArray[np.float32]:

@@ -32,7 +32,6 @@ class Optimiser:
         self.adam, self.rate = adam, rate
         self.plateau = ReduceLROnPlateau(adam, patience=1) if plateau else None
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        self.moved = [parameter for group in adam.param_groups for parameter in group["params"]]
         self.steps = 0
         self.highest = [group["lr"] for group in adam.param_groups]
 
@@ -42,8 +41,7 @@ class Optimiser:
             for group, highest in zip(self.adam.param_groups, self.highest, strict=True):
                 group["lr"] = highest * self.rate(self.steps)
         self.steps += 1
-        for parameter in self.moved:  # as zero_grad does, in a tenth of its time
-            parameter.grad = None
+        self.adam.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.adam)
         self.scaler.update()
