@@ -23,7 +23,8 @@ class Output:
     """What a network gives for a batch.
 
     Attributes:
-        z: (B, branches, width), the trunk's output, or what else it is that all objectives share.
+        z: the trunk's output, (B, width), of several branches (B, branches, width); or what else it is that all
+            objectives share.
         branches: by branch, the list of predictions of its heads (the prediction first, then deep supervision), each a
             dictionary concept -> logits (B, K_c).
         logits: by concept (B, K_c), the branches mixed.
@@ -145,10 +146,12 @@ class Network(Trainable):
 
     def forward(self, inputs: Inputs) -> Output:
         """Predict a batch."""
-        present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
         fused = self.fusion(*self.encode(inputs))
         if self.fusion.branches == 1:
-            fused = fused.unsqueeze(1)
+            z = self.trunks[0](fused)
+            predictions = self.heads[0](z)
+            return Output(z, [predictions], predictions[0])
+        present = torch.stack([inputs.present[m] for m in self.modalities], dim=1)
         z = torch.stack([last(fused[:, b]) for b, last in enumerate(self.trunks)], dim=1)
         branches = [head(z[:, b]) for b, head in enumerate(self.heads)]
         logits = {
