@@ -26,7 +26,7 @@ ALPHA = 0.05
 REPLICATES = 2_000  # a standard error to 1.6 %; no tail is read off the replicates
 POWER = 0.8
 ROUNDING = 1e-12  # what sums in another order leave of equal values
-Verdict = Literal["REGRESSION", "improved", "small drop", "no alarm"]
+Verdict = Literal["REGRESSION", "improved", "slightly worse", "no alarm"]
 Array = NDArray[np.float64]
 
 
@@ -260,7 +260,7 @@ def _unusable(pair: tuple[Side, Side], metric: str) -> str:
 
 def _verdict(gain: float, p_drop: float, p_rise: float, min_effect: float) -> Verdict:
     if p_drop < ALPHA:
-        return "REGRESSION" if -gain > min_effect else "small drop"
+        return "REGRESSION" if -gain > min_effect else "slightly worse"
     return "improved" if p_rise < ALPHA and gain > min_effect else "no alarm"
 
 

@@ -109,7 +109,7 @@ def test_a_significant_drop_below_the_minimum_effect_does_not_alarm():
     new, _ = by_count([99] * 5, 40, 100)
     found, made = only(side(old, groups), side(new, groups), min_effect=0.02)
     assert found.p < 0.001
-    assert (found.verdict, made.exit_code) == ("small drop", 0)
+    assert (found.verdict, made.exit_code) == ("slightly worse", 0)
     assert only(side(old, groups), side(new, groups), min_effect=0.005)[1].exit_code == 1
 
 

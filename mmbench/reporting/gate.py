@@ -93,12 +93,13 @@ def _notes(
     worse = "drop" if METRICS[gate.metric].better == "higher" else "rise"
     lines.append(
         f"p: null “{gate.metric} did not get worse”, Holm over {len(gate.comparisons) + len(gate.incomplete)} gated "
-        f"comparisons; an alarm needs p < {ALPHA} and a {worse} of more than {gate.min_effect:g} (p alone: small drop)"
+        f"comparisons; an alarm needs p < {ALPHA} and a {worse} of more than {gate.min_effect:g} (p alone: slightly "
+        "worse)"
     )
     if gate.detectable:
         low, high = (f"{drop:.3f}" for drop in gate.detectable)
         reach = low if low == high else f"{low} to {high}, by comparison"
-        lines.append(f"smallest drop that is found with {100 * POWER:.0f} % power: {reach}")
+        lines.append(f"smallest {worse} that is found with {100 * POWER:.0f} % power: {reach}")
     sizes = {
         f"{concept} {size['n_test']:,} rows in {size['n_groups']:,} groups"
         for problem in info["problems"]
