@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers of a core each: threads of two would wait for one another
 WORDS = ("flood", "water", "town", "safe", "boat", "news", "rain", "road", "help", "food")
 
 

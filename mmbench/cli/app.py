@@ -9,7 +9,21 @@ from typing import NoReturn
 import typer
 
 from mmbench import __version__
-from mmbench.cli import audit, check, compare, data, explain, holdings, info, init_card, listing, report, run, score
+from mmbench.cli import (
+    audit,
+    check,
+    compare,
+    data,
+    explain,
+    holdings,
+    info,
+    init_card,
+    listing,
+    report,
+    run,
+    score,
+    validate,
+)
 from mmbench.errors import MmbenchError
 
 INTERRUPTED = 130
@@ -30,6 +44,7 @@ app.command("check")(check.check)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
 app.command("score")(score.score)
+app.command("validate")(validate.validate)
 app.add_typer(data.app, name="data")
 data.app.command("audit")(audit.audit)
 data.app.command("status")(holdings.status)
