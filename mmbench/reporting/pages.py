@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -22,7 +23,7 @@ def render_page(name: str, **context: Any) -> str:
     environment = Environment(
         loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["breakable"] = lambda text: escape(text).replace("_", Markup("_<wbr>"))
+    environment.filters["breakable"] = lambda text: Markup(re.sub("([_×])", r"\1<wbr>", str(escape(text))))
     script = _read("report.js")
     return environment.get_template(name).render(
         version=mmbench.__version__,

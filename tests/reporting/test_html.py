@@ -87,6 +87,12 @@ def test_the_page_asks_nothing_of_any_network(folder):
     assert "url(http" not in text and "@import" not in text
 
 
+def test_long_headers_break_at_joints_and_nowhere_in_their_text(folder):
+    text = (folder / "page.html").read_text(encoding="utf-8")
+    assert '<th scope="col">macro_<wbr>f1 [95 % interval]</th>' in text
+    assert "&lt;wbr" not in text
+
+
 @browser
 def test_it_opens_from_disk_and_its_console_is_silent(folder):
     text, console = dom(folder / "page.html")
