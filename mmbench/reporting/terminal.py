@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -50,7 +51,10 @@ def _print(console: Console, table: Table) -> None:
     if shown < len(table.columns):
         console.print(f"  this terminal is too narrow for: {', '.join(table.columns[shown:])}", markup=False)
     for note in table.notes:
-        console.print(Text(f"  {printable(note)}", style="dim"), soft_wrap=True)
+        if console.is_terminal:  # lines break between words
+            console.print(Padding(Text(printable(note), style="dim"), (0, 0, 0, GAP), expand=False))
+        else:
+            console.print(f"{' ' * GAP}{printable(note)}", markup=False, soft_wrap=True)
 
 
 def _grid(table: Table, columns: int, styled: bool) -> RichTable:

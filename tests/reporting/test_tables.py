@@ -243,3 +243,13 @@ def test_a_value_outside_its_own_interval_is_named():
     assert "macro_f1 of ours+dmtl;" in line
     (plain,) = make_tables(collection(both()), ("macro_f1",))
     assert not any("outside its own interval" in note for note in plain.notes)
+
+
+def test_notes_break_between_words_in_a_terminal_and_nowhere_in_a_file():
+    note = "stratified by digit, and a long_name_of_one_word that would be cut in two"
+    table = Table("title", ("method",), ((Entry("a"),),), (note,), "name")
+    out = io.StringIO()
+    _print(Console(file=out, width=30, force_terminal=True, color_system=None), table)
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("  ")]
+    assert " ".join(line.strip() for line in lines) == note and max(map(len, lines)) <= 30
+    assert f"  {note}\n" in to_text([table])
