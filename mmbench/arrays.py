@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mmbench.errors import UsageError
+from mmbench.errors import UsageError, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ def read_npz(path: Path, expected: Mapping[str, tuple[str, Shape]]) -> dict[str,
     except UsageError:
         raise
     except BROKEN as error:
-        raise UsageError(f"{path} is not a NumPy archive that can be read: {told(error)}") from None
+        raise UsageError(f"{path} is not a NumPy archive that can be read: {reason(error)}") from None
     return arrays
 
 
@@ -73,7 +73,7 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
                     if len(shape) == 1 and math.prod(shape) * dtype.itemsize <= LONGEST_COLUMN:
                         columns[name] = read_data(file, info.file_size, what, shape, fortran, dtype)
     except BROKEN as error:
-        raise UsageError(f"{path} is not a NumPy archive that can be read: {told(error)}") from None
+        raise UsageError(f"{path} is not a NumPy archive that can be read: {reason(error)}") from None
     return columns
 
 
@@ -87,13 +87,7 @@ def npz_names(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except BROKEN as error:
-        raise UsageError(f"{path} is not a NumPy archive that can be read: {told(error)}") from None
-
-
-def told(error: Exception) -> str:
-    """The reason of one of ``BROKEN`` on one line."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(reason.split()) or type(error).__name__
+        raise UsageError(f"{path} is not a NumPy archive that can be read: {reason(error)}") from None
 
 
 def read_header(file: IO[bytes], what: str, kinds: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from mmbench.card_checks import check_card
 from mmbench.card_schema import INPUTS, KINDS, LABELS, Card, Names, Section, Split, names_files
 from mmbench.contracts import Dataset, LoadRequest, Modality, Option, Protocol, Task
-from mmbench.errors import UsageError, unknown
+from mmbench.errors import UsageError, reason, unknown
 
 MOST_TENSOR = 3  # beyond so many modalities the outer product has a million entries: run it by name
 
@@ -73,8 +73,8 @@ def parse_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"task card {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"task card {path} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of too many digits
+        raise UsageError(f"task card {path} is not TOML: {reason(error)}") from None
 
 
 def read_card(path: Path) -> Card:

@@ -17,7 +17,7 @@ from pydantic import (
     model_serializer,
 )
 
-from mmbench.errors import UsageError, unknown
+from mmbench.errors import UsageError, reason, unknown
 from mmbench.hashing import digest
 
 PRESETS = Path(__file__).resolve().parent / "presets"
@@ -127,8 +127,8 @@ def read_settings(path: Path) -> Settings:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"settings file {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"settings file {path} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of too many digits
+        raise UsageError(f"settings file {path} is not TOML: {reason(error)}") from None
     return _settings(values, path.name)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mmbench import bulk
-from mmbench.arrays import BROKEN, LARGEST, read_data, read_header, told
-from mmbench.errors import UsageError, unknown
+from mmbench.arrays import BROKEN, LARGEST, read_data, read_header
+from mmbench.errors import UsageError, reason, unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +83,7 @@ class ArrayFile:
             raise self._broken(error) from None
 
     def _broken(self, error: Exception) -> UsageError:
-        return UsageError(f"{self.path} is not {SUFFIXES[self.suffix]} that can be read: {told(error)}")
+        return UsageError(f"{self.path} is not {SUFFIXES[self.suffix]} that can be read: {reason(error)}")
 
     def _mapped(
         self, what: str, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, fortran: bool = False

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.errors import UsageError
+from mmbench.errors import UsageError, reason
 
 CODE = re.compile(r"[biufSUO]\d{1,9}")  # of a type: of records, dates or a list of types there is none
 DEEPEST = 32  # levels of dictionaries and lists
@@ -175,6 +175,12 @@ class _Reader(pickle._Unpickler):
         """Names by number, which the process that reads would have had to register."""
         raise _RefusedError(f"asks for extension {code}, which is no data")
 
+    def load_bytearray8(self) -> None:
+        """Bytes that may be changed; Python's own makes room for as many as are promised before it reads one."""
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))  # type: ignore[attr-defined]
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}  # type: ignore[dict-item]  # noqa: RUF012
+
 
 def read_pickle(path: Path) -> Any:
     """The data of a pickle: dictionaries, lists, tuples, texts, bytes, numbers, None, arrays.
@@ -192,8 +198,7 @@ def read_pickle(path: Path) -> Any:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # what a damaged file makes the interpreter raise has no bound
-        reason = " ".join(str(error).split())[:SHOWN]
-        raise UsageError(f"{path} is no pickle, or damaged ({type(error).__name__}: {reason})") from None
+        raise UsageError(f"{path} is no pickle, or damaged ({type(error).__name__}: {reason(error, SHOWN)})") from None
 
 
 def _plain(value: Any, seen: dict[int, Any], levels: int) -> Any:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from mmbench.errors import UsageError
+from mmbench.errors import UsageError, reason
 
 MEMBERS = 2_000_000
 PIECE = 2**20
@@ -53,7 +53,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> list[str]:
         for name in names:
             (made / name).rename(folder / name)
     except BROKEN as error:
-        raise UsageError(f"{archive} is not an archive that can be read: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{archive} is not an archive that can be read: {reason(error)}") from None
     except OSError as error:
         raise UsageError(f"{archive} cannot be unpacked into {folder}: {error.strerror or error}") from None
     finally:
@@ -79,7 +79,7 @@ def _members(archive: Path) -> Iterator[Iterator[Member]]:
 def _zip_members(opened: zipfile.ZipFile) -> Iterator[Member]:
     for info in opened.infolist():
         mode = info.external_attr >> 16
-        if info.is_dir():
+        if info.filename.endswith("/"):  # is_dir fails where there is no name
             yield info.filename, "folder", None
         elif info.flag_bits & 1:
             yield info.filename, "encrypted", None

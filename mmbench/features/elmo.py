@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
-from mmbench.errors import UsageError
+from mmbench.errors import UsageError, reason
 from mmbench.features import Encoded
 from mmbench.features.distinct import Rows, encode_distinct, full_batches
 from mmbench.hashing import digest
@@ -272,8 +272,7 @@ def load(checkpoint: str) -> Elmo:
                 name: torch.from_numpy(_read_array(file, weights_file, name, shape)) for name, shape in _shapes(options)
             }
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"elmo: {weights_file} is not an HDF5 file that can be read: {reason}") from None
+        raise UsageError(f"elmo: {weights_file} is not an HDF5 file that can be read: {reason(error)}") from None
     return Elmo(options, weights).eval()
 
 

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.errors import UsageError
+from mmbench.errors import UsageError, reason
 
 from .steps import Array, Frames, Segments, binned, by_word, padded, within
 
@@ -100,8 +100,7 @@ def opened(path: Path) -> Iterator[Csd]:
         with h5py.File(path, "r") as file:
             yield Csd(path, file)
     except BROKEN as error:
-        reason = " ".join(str(error).split())[:80]
-        raise UsageError(f"{path} cannot be read as HDF5 ({type(error).__name__}: {reason})") from None
+        raise UsageError(f"{path} cannot be read as HDF5 ({type(error).__name__}: {reason(error, 80)})") from None
 
 
 @dataclass(frozen=True)
