@@ -29,16 +29,17 @@ def explain(
     from mmbench.cli.progress import Progress, say
     from mmbench.cli.report import emit, show
     from mmbench.errors import UsageError
-    from mmbench.plugins import Registry
     from mmbench.reporting.explained import average_plots, to_page
     from mmbench.reporting.figures import save, stamped
     from mmbench.reporting.samples import sample_plots, see_samples, weights_tables
     from mmbench.running import inside
+    from mmbench.running.reopen import registry_of
     from mmbench.running.store import find_run
 
     if not method:
         raise UsageError("expected a method to look into: --method igfn+dmtl")
-    folder, registry = find_run(run, out), Registry(plugin or [])
+    folder = find_run(run, out)
+    registry = registry_of(folder, plugin or [])
     cell = inside.find_cell(folder, method, problem, seed, registry)
     plan = inside.plan_again(folder, cell, data, registry)
     say(f"{plan.dataset.title} · {cell}: training it again")

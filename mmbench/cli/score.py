@@ -65,6 +65,7 @@ def score(
     from mmbench.reporting.terminal import print_tables
     from mmbench.running import foreign
     from mmbench.running.plan import Request, make_plan
+    from mmbench.running.reopen import registry_of
     from mmbench.running.store import find_run
 
     options = {
@@ -74,10 +75,10 @@ def score(
         "caption_leak": caption_leak,
     }
     flags = {"protocol": protocol, "concepts": concepts, "modalities": modalities, "split_seed": split_seed}
-    registry = Registry(plugin or [])
+    folder = None if run is None else find_run(run, out or OUT)
+    registry = Registry(plugin or []) if folder is None else registry_of(folder, plugin or [])
     foreign.check_name(name, registry)
-    folder = None
-    if run is None:
+    if folder is None:
         settings = merge_settings(config, set_, options, data=data, out=out, **flags)
     else:
         given = [key for key, value in {**options, **flags, "config": config, "set": set_}.items() if value is not None]
@@ -85,7 +86,6 @@ def score(
             raise UsageError(
                 f"--run {run} says all of a run's options itself: leave out --{given[0].replace('_', '-')}"
             )
-        folder = find_run(run, out or OUT)
         info = folder.info()
         if info["config"]["task"] != task:
             raise UsageError(f"{folder.path} is a run of task {info['config']['task']}, not of {task}")

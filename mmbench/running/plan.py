@@ -23,6 +23,7 @@ from mmbench.plugins import Registry
 from mmbench.running.execute import plugin_digests
 from mmbench.running.loading import load_dataset
 from mmbench.running.prepare import split_digest, usable_split
+from mmbench.running.reopen import describe_card
 from mmbench.running.store import Cell, RunFolder, folder_name
 from mmbench.running.stress import list_scenarios, parse_stress
 from mmbench.training.devices import find_device
@@ -45,16 +46,17 @@ class Request:
 class Plan:
     """What a run will do.
 
-    ``streams`` are the modalities with the encoders they get, ``features`` the encoders' fingerprints, ``raw`` by
-    method the modalities whose inputs it wants as they are, ``device`` where networks are trained; ``cells`` are all
-    cells asked for, ``todo`` those that have to be run (also finished ones that lack predictions under ``stress``, its
-    levels by axis); ``ablations`` say by full method which variant is without which part, ``sweeps`` by selector
-    which values each method has; ``lines`` are what the user should
-    know of the planning (methods left out, cells run again).
+    ``plugin`` is the file of the task, ``streams`` are the modalities with the encoders they get, ``features`` the
+    encoders' fingerprints, ``raw`` by method the modalities whose inputs it wants as they are, ``device`` where
+    networks are trained; ``cells`` are all cells asked for, ``todo`` those that have to be run (also finished ones
+    that lack predictions under ``stress``, its levels by axis); ``ablations`` say by full method which variant is
+    without which part, ``sweeps`` by selector which values each method has; ``lines`` are what the user should know of
+    the planning (methods left out, cells run again).
     """
 
     name: str
     task: Task
+    plugin: Path
     protocol: Protocol
     dataset: Dataset
     config: RunConfig
@@ -231,7 +233,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     if len(concepts) < len(dataset.concepts):
         overrides += (f"concepts={','.join(concepts)}",)
     return Plan(
-        request.task, task, protocol, dataset, config, streams, features, raw, device, folder, by_name,
+        request.task, task, registry.get(request.task, "task").path, protocol, dataset, config, streams, features, raw,
+        device, folder, by_name,
         ablations(asked, registry, modalities, finetune), sweeps(asked, registry, modalities, finetune), stress, seeds,
         cells, todo, (*overrides, *joined, *registry.overrides), (*registry.broken, *skipped, *changed), request.force,
     )  # fmt: skip
@@ -336,6 +339,7 @@ def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
             "notes": list(dataset.notes),
             "proposed": task.proposed,
             "obtain": task.obtain,
+            "card": describe_card(plan.plugin, plan.folder.path),
         },
         "protocol": {
             "name": protocol.name,

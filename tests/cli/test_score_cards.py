@@ -10,6 +10,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from mmbench.hashing import digest
+
 CARD = """\
 name = "films"
 table = "films.csv"
@@ -131,3 +133,50 @@ def test_the_proposed_card_of_numbers_is_a_score(mmbench, films):
     (films / "films.toml").unlink()
     told = mmbench("data", "init-card", "films.csv", "--label", "rating", "--label", "mood")
     assert told.code == 0 and '[concepts.rating]\nkind = "score"\ncolumn = "rating"\nbounds = [-3.0, 3.0]' in told.out
+
+
+def test_a_run_finds_its_own_card_again_while_it_is_unchanged(mmbench, films):
+    more = '[modalities.more]\nkind = "tabular"\nnumeric = ["x_1"]\n[concepts.rating]'
+    card, text = films / "films.toml", CARD.replace("[concepts.rating]", more)
+    card.write_text(text)
+    answers = "\n".join(["id,mood", *(f"f{row},glad" for row in range(120)), ""])
+    (films / "answers.csv").write_text(answers)
+    ran = mmbench(
+        "run", "films", "--plugin", "films.toml", "--concepts", "mood", "--method", "igfn", "--seeds", "1",
+        "--epochs", "1", "--no-energy",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    asked = (
+        ("explain", "--method", "igfn"),
+        ("score", "films", "--run", "films", "--predictions", "answers.csv", "--name", "glad"),
+    )
+    for words in asked:
+        done = mmbench(*words)
+        assert done.code == 0, done.err
+    card.write_text(text + "# another one\n")
+    for words in asked:
+        assert (
+            "films.toml, has changed since: give the one that it was run with as --plugin" in mmbench(*words).complaint
+        )
+        assert mmbench(*words, "--plugin", "films.toml").code == 0
+    card.rename(films / "elsewhere.toml")
+    for words in asked:
+        assert "films.toml, is not there" in mmbench(*words).complaint
+        assert mmbench(*words, "--plugin", "elsewhere.toml").code == 0
+
+
+def test_no_code_is_run_from_where_a_run_says_that_its_card_lies(mmbench, films):
+    assert run(mmbench).code == 0
+    (info,) = films.glob("results/runs/*/run.json")
+    code = films / "films.py"
+    code.write_text('NAME = "films"\nSUMMARY = ""\nopen("ran", "w").close()\n')
+    (films / "films.toml").unlink()
+    for place in (str(code), "../../../films.py"):
+        record = json.loads(info.read_text())
+        record["task"]["card"] = {"path": place, "digest": digest([code.read_bytes()])}
+        info.write_text(json.dumps(record))
+        assert "films.py, is not there" in mmbench("explain", "--method", "concat").complaint
+    record["task"]["card"] = [place]
+    info.write_text(json.dumps(record))
+    assert "unknown task 'films'" in mmbench("explain", "--method", "concat").complaint
+    assert not (films / "ran").exists()

@@ -21,10 +21,11 @@ from mmbench.running.loading import load_dataset
 
 REGISTRY = Registry()
 ARRAYS: tuple[Any, ...] = (
-    np.zeros(0), np.zeros((0, 3)), np.zeros((2, 0)), np.full((3, 2), np.nan), np.full(4, np.inf),
-    np.full((2, 7), -1e308), np.zeros(()), np.zeros((1, 1, 1)), np.arange(6), np.arange(6).reshape(3, 2) - 3, np.array(["a", "b"]),
-    np.array([b"a\xff"]), np.array(["\ud800", "x\n"]), np.array([True]), np.array([2**63], np.uint64),
-    np.zeros((4, 2), "f2"), np.zeros((4, 2), ">f8"), np.array([1j]), np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]), np.full((3, 2), 1e18),
+    np.zeros(0), np.zeros((0, 3)), np.zeros((2, 0)), np.full((3, 2), np.nan), np.full(4, np.inf), np.zeros(()),
+    np.full((2, 7), -1e308), np.zeros((1, 1, 1)), np.arange(6), np.arange(6).reshape(3, 2) - 3, np.array(["a", "b"]),
+    np.array([b"a\xff"]), np.array(["\ud800", "x\n"]), np.array([True]), np.array([2**63], np.uint64), np.array([1j]),
+    np.zeros((4, 2), "f2"), np.zeros((4, 2), ">f8"), np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]),
+    np.full((3, 2), 1e18),
 )  # fmt: skip
 
 
