@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
+from mmbench.hashing import digest
 from mmbench.splits import grouped_split
 
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -63,3 +66,23 @@ def test_a_share_of_zero_gets_nothing() -> None:
     split = grouped_split(groups, strata, (0.75, 0.25, 0.0), 0)
     assert set(split) == {"train", "val"}
     assert abs((split == "val").mean() - 0.25) < 0.01
+
+
+def test_the_seed_draws_where_every_group_holds_labels_of_its_own() -> None:
+    held = np.random.default_rng(0).random((400, 24)) < 0.3
+    assert len(np.unique(held, axis=0)) == 400
+    groups = np.arange(400).astype(str)
+    drawn = [grouped_split(groups, held, FRACTIONS, seed) for seed in range(40)]
+    for split in drawn:
+        assert [(split == name).sum() for name in ("train", "val", "test")] == [240, 80, 80]
+    assert all((a != b).mean() > 0.3 for a, b in pairwise(drawn))
+    assert all(set(rows) > {"train"} for rows in np.array(drawn).T)  # of 40 draws one is val or test for each row
+    rarest = held[:, np.argmin(held.sum(axis=0))]  # by which the groups are ordered first
+    for split in drawn:
+        for name, fraction in zip(("train", "val", "test"), FRACTIONS, strict=True):
+            assert abs((split[rarest] == name).sum() - fraction * rarest.sum()) <= 4
+
+
+def test_shared_labels_are_split_as_ever() -> None:
+    groups, strata = rows(1)
+    assert digest([grouped_split(groups, strata, FRACTIONS, 7).astype("<U5")])[:16] == "3281ebcc77f9c82f"

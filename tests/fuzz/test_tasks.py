@@ -201,6 +201,9 @@ class Runs:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def __deepcopy__(self, memo: object) -> Runs:
+        return self
+
     def __reduce__(self) -> Any:
         return Path.touch, (self.path,)
 
@@ -236,15 +239,13 @@ def test_npz(fuzz: Any, folders: dict[str, Path], tmp_path: Path, task: str) -> 
 
     def as_npz(value: Any) -> bytes:
         made = tmp_path / "made.npz"
-        arrays = {}
-        for name, item in value.items():
+        arrays = {name.replace("/", "|").encode("utf-8", "replace").decode(): item for name, item in value.items()}
+        for name, item in list(arrays.items()):
             try:
-                array = np.array(item)
-                arrays[name.replace("/", "|").encode("utf-8", "replace").decode()] = array
-                write_npz(made, {"x": array})
+                write_npz(made, {"x": np.array(item)})
             except (ValueError, OverflowError):  # what NumPy cannot hold, or not without a pickle
-                arrays.pop(name, None)
-        write_npz(made, arrays)
+                del arrays[name]
+        write_npz(made, {name: np.array(item) for name, item in arrays.items()})
         return made.read_bytes()
 
     examples = (fuzz.altered(whole, ARRAYS + fuzz.odd) | fuzz.spoiled(whole)).map(as_npz)
