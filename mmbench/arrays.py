@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, TYPE_CHECKING, Any
 
 from mmbench.errors import UsageError, reason
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LARGEST = 8 * 2**30  # bytes of one array
 LONGEST_COLUMN = 2**28  # bytes of one that is made a column of texts
 BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+HEADERS = (SyntaxError, TokenError, LookupError, TypeError, RecursionError, MemoryError)  # of what is no Python literal
 KINDS = {"f": "floats", "i": "whole numbers", "U": "texts", "b": "true or false"}
 Shape = tuple["int | str", ...]
 
@@ -94,7 +96,8 @@ def read_header(file: IO[bytes], what: str, kinds: str) -> tuple[tuple[int, ...]
     """Shape, whether it lies column by column, and type of the array that begins where a file stands.
 
     Raises:
-        UsageError: another version of the format, or a type that is not of ``kinds``, letters of ``dtype.kind``.
+        UsageError: another version of the format, a header that is none, or a type that is not of ``kinds``, letters of
+            ``dtype.kind``.
     """
     from numpy.lib import format as npy
 
@@ -102,7 +105,10 @@ def read_header(file: IO[bytes], what: str, kinds: str) -> tuple[tuple[int, ...]
     if version not in ((1, 0), (2, 0)):
         raise UsageError(f"{what} is of NumPy format {version}, expected 1.0 or 2.0")
     reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    found, fortran, dtype = reader(file)
+    try:
+        found, fortran, dtype = reader(file)
+    except HEADERS as error:
+        raise UsageError(f"{what} has a header that cannot be read: {reason(error)}") from None
     if dtype.hasobject or dtype.kind not in kinds:
         words = " or ".join(KINDS[kind] for kind in kinds if kind in KINDS)
         raise UsageError(f"{what} holds {dtype}, expected {words}")

@@ -88,6 +88,17 @@ def test_a_header_that_claims_too_much_allocates_nothing(path: Path) -> None:
         read_npz(path, EXPECTED)
 
 
+@pytest.mark.parametrize(
+    "header", ["{'descr': (", "{'descr': (), 'fortran_order': False, 'shape': (1,)}", "(" * 900, "{1L"]
+)
+def test_a_header_that_is_none_is_one_line(path: Path, header: str) -> None:
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_npz(path, EXPECTED)
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):

@@ -17,6 +17,8 @@ from mmbench.contracts import Concept, Dataset
 from mmbench.running.answer_files import read_answer_file
 from mmbench.running.answers import match_answers
 
+from .conftest import ODD, altered, damaged, hunt, told
+
 CONCEPTS = (
     Concept("topic", ("not_urgent", "flood", "fire")),
     Concept("needs", ("food", "clean water"), "multilabel"),
@@ -85,7 +87,7 @@ def as_parquet(rows: Any) -> bytes:
         ("p.parquet", as_parquet),
     ],
 )  # fmt: skip
-def test_predictions(fuzz: Any, tmp_path: Path, name: str, form: Any, rows: list[Any]) -> None:
+def test_predictions(tmp_path: Path, name: str, form: Any, rows: list[Any]) -> None:
     path = tmp_path / name
 
     def attempt(content: bytes) -> str:
@@ -99,17 +101,17 @@ def test_predictions(fuzz: Any, tmp_path: Path, name: str, form: Any, rows: list
                     assert found.scores.shape == (5, len(concept.labels))
                     assert np.isfinite(found.scores[found.given & ~found.unparsed]).all()
 
-        told: str = fuzz.told(read)
-        assert not told or name in told
-        return told
+        line = told(read)
+        assert not line or name in line
+        return line
 
     names = ("topic", "needs", "rating", "topic/flood", "answer", "image_path", "id")
     odd = (
-        *fuzz.odd,
+        *ODD,
         "flood",
         ["flood"],
         "food|clean water",
         {"flood": 1},
         {"flood": 0.1, "fire": 0.2, "not_urgent": 0.7},
     )
-    fuzz.hunt(60, fuzz.altered(rows, odd, names).map(form) | fuzz.damaged(form(rows)), attempt)
+    hunt(60, altered(rows, odd, names).map(form) | damaged(form(rows)), attempt)

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from mmbench.pickles import read_pickle
 from mmbench.unpacking import unpack
 
+from .conftest import damaged, hunt, told
+
 LIMIT = 20_000
 PARTS = ("a", "b", "a.txt", "..", ".", "", "/", "C:", "..\\x", "é", "\udcff", "x" * 300, "\0", "a\n", "\x1b[1m", "con")
 NAMES = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("/".join)
@@ -72,7 +74,7 @@ def sound(kind: str) -> bytes:
 
 @pytest.mark.parametrize(("kind", "drawn"), [("zip", zips()), ("", tars()), ("gz", tars()), ("xz", tars())])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_archives(fuzz: Any, tmp_path: Path, kind: str, drawn: st.SearchStrategy[bytes]) -> None:
+def test_archives(tmp_path: Path, kind: str, drawn: st.SearchStrategy[bytes]) -> None:
     (tmp_path / "secret").write_text("s")
     archive, number = tmp_path / "archive", 0
 
@@ -82,20 +84,20 @@ def test_archives(fuzz: Any, tmp_path: Path, kind: str, drawn: st.SearchStrategy
         folder = tmp_path / f"data{number}"
         folder.mkdir()
         archive.write_bytes(content)
-        told: str = fuzz.told(lambda: unpack(archive, folder, LIMIT))
+        line = told(lambda: unpack(archive, folder, LIMIT))
         found = list(folder.rglob("*"))
-        assert not (told and found)
+        assert not (line and found)
         assert all(path.is_dir() or (path.is_file() and not path.is_symlink()) for path in found)
         assert sum(path.stat().st_size for path in found if path.is_file()) <= LIMIT
-        return told
+        return line
 
-    fuzz.hunt(120, drawn | fuzz.damaged(sound(kind)), attempt)
+    hunt(80, drawn | damaged(sound(kind)), attempt)
     outside = {path.name for path in tmp_path.iterdir()} - {f"data{n + 1}" for n in range(number)}
     assert outside == {"secret", "archive"} and (tmp_path / "secret").read_text() == "s"
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_pickles(fuzz: Any, tmp_path: Path, protocol: int) -> None:
+def test_pickles(tmp_path: Path, protocol: int) -> None:
     whole = {
         "train": {
             "raw_text": ["so good", "näh", ""],
@@ -111,8 +113,8 @@ def test_pickles(fuzz: Any, tmp_path: Path, protocol: int) -> None:
 
     def attempt(content: bytes) -> str:
         path.write_bytes(content)
-        told: str = fuzz.told(lambda: read_pickle(path))
-        assert not told or "file.pkl" in told
-        return told
+        line = told(lambda: read_pickle(path))
+        assert not line or "file.pkl" in line
+        return line
 
-    fuzz.hunt(250, fuzz.damaged(pickle.dumps(whole, protocol)), attempt)
+    hunt(120, damaged(pickle.dumps(whole, protocol)), attempt)
