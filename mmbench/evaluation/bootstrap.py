@@ -141,7 +141,7 @@ def rankings_by_seed(methods: Sequence[Cells], groups: NDArray[np.int64], draws:
         for column, (predictions, _) in enumerate(distinct.values()):
             rankings = rankings_of(predictions)  # one cell's at a time: those of all cells may not fit the memory
             for start in range(0, len(drawn), small):
-                by_row = np.take(drawn[start : start + small], groups, axis=1).astype(np.float64)
+                by_row = np.take(drawn[start : start + small], groups, axis=1)
                 here = slice(rows.start + start, rows.start + start + len(by_row))
                 for name, value in from_rankings(rankings, by_row).items():
                     collected[name][here, column] = value
