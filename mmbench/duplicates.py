@@ -10,9 +10,9 @@ import hashlib
 import html
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ DISTANCE = 4  # bits of 64 in which near-duplicates may differ
 LINK = re.compile(r"(?:https?://|www\.)\S+")
 MENTION = re.compile(r"(?:\brt\s+)?@\w+:?")
 WORD = re.compile(r"[^\W_]+")
-CHUNK = 128  # rows whose distances to all others are held at once
+PAIRS = 2**20  # that are compared at once
 
 
 def normalise(text: str) -> str:
@@ -95,6 +95,33 @@ def image_hashes(
     return packed.view(np.uint64).ravel(), usable, dict(encoded.bad)
 
 
+def close_pairs(
+    hashes: NDArray[np.uint64], rows: NDArray[np.int64], sources: NDArray[np.int64], distance: int = DISTANCE
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Pairs of a row and a source within ``distance`` bits, some at a time; a pair may come more than once.
+
+    Two such hashes agree in one of ``distance`` + 1 bands of their bits at least: only what shares a band is compared
+    (Norouzi, Punjani & Fleet, CVPR 2012).
+    """
+    for band in np.array_split(np.arange(64), distance + 1):
+        mask = np.uint64(sum(1 << bit for bit in band.tolist()))
+        sorted_sources = sources[np.argsort(hashes[sources] & mask, kind="stable")]
+        keys, wanted = hashes[sorted_sources] & mask, hashes[rows] & mask
+        first = np.searchsorted(keys, wanted)
+        counts = np.searchsorted(keys, wanted, side="right") - first
+        upto = np.cumsum(counts)
+        start = 0
+        while start < len(rows):
+            done = upto[start] - counts[start]
+            stop = max(start + 1, int(np.searchsorted(upto, done + PAIRS, side="right")))
+            many, begins = counts[start:stop], upto[start:stop] - counts[start:stop] - done
+            a = np.repeat(rows[start:stop], many)
+            b = sorted_sources[np.arange(len(a)) + np.repeat(first[start:stop] - begins, many)]
+            close = np.bitwise_count(hashes[a] ^ hashes[b]) <= distance
+            yield a[close], b[close]
+            start = stop
+
+
 def near(
     hashes: NDArray[np.uint64],
     groups: NDArray[np.str_],
@@ -102,14 +129,20 @@ def near(
     later: NDArray[np.bool_],
     distance: int = DISTANCE,
 ) -> NDArray[np.int64]:
-    """The rows of ``later`` within ``distance`` bits of a row of another group in ``earlier``; all pairs, by blocks."""
+    """The rows of ``later`` within ``distance`` bits of a row of another group in ``earlier``."""
     group = np.unique(groups, return_inverse=True)[1]
-    sources, rows = np.flatnonzero(earlier), np.flatnonzero(later)
-    found: list[NDArray[Any]] = [np.empty(0, dtype=np.int64)]
-    for start in range(0, len(rows), CHUNK):
-        block = rows[start : start + CHUNK]
-        close = np.bitwise_count(hashes[block, None] ^ hashes[None, sources]) <= distance
-        if close.any():
-            close &= group[block, None] != group[None, sources]
-            found.append(block[close.any(axis=1)])
-    return np.concatenate(found)
+    found = np.zeros(len(hashes), dtype=np.bool_)
+    sources = _two_of_each(hashes, group, np.flatnonzero(earlier))
+    for a, b in close_pairs(hashes, np.flatnonzero(later), sources, distance):
+        found[a[group[a] != group[b]]] = True
+    return np.flatnonzero(found)
+
+
+def _two_of_each(hashes: NDArray[np.uint64], group: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of the rows with one hash a row of each of two groups at most: one of them is of another group than any row."""
+    rows = rows[np.lexsort((group[rows], hashes[rows]))]
+    again = (hashes[rows][1:] == hashes[rows][:-1]) & (group[rows][1:] == group[rows][:-1])
+    rows = rows[np.append(True, ~again)[: len(rows)]]
+    third = hashes[rows][2:] == hashes[rows][:-2]
+    kept: NDArray[np.int64] = rows[np.append([True, True], ~third)[: len(rows)]]
+    return kept

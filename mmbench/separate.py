@@ -6,7 +6,7 @@ joined rows join is joined too. Test rows stay: what they repeat leaves val and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmbench.contracts import SPLITS, Dataset, InputKind
-from mmbench.duplicates import CHUNK, DISTANCE, image_hashes, row_keys, text_keys
+from mmbench.duplicates import close_pairs, image_hashes, row_keys, text_keys
 from mmbench.hashing import digest
 
 
@@ -31,7 +31,10 @@ def joined_groups(dataset: Dataset, kinds: Mapping[str, InputKind], cache: Path)
             pairs.append(_same(text_keys([value or "" for value in values])))
         elif kinds[name] == "image":
             hashes, usable, _ = image_hashes(list(values), cache)
-            pairs += _close(hashes, usable)
+            pairs.append(_same([str(one) if ok else "" for one, ok in zip(hashes.tolist(), usable, strict=True)]))
+            rows = np.flatnonzero(usable)
+            first_ones = rows[np.unique(hashes[rows], return_index=True)[1]]
+            pairs += [np.stack(found) for found in close_pairs(hashes, first_ones, first_ones)]
         elif kinds[name] in ("vector", "sequence"):  # a step that is not there is as equal as one that is
             flat = np.asarray(values, dtype=np.float64).reshape(n, -1)
             vectors.append(np.nan_to_num(flat) if kinds[name] == "sequence" else flat)
@@ -51,15 +54,6 @@ def _same(keys: list[str]) -> NDArray[np.int64]:
     first: dict[str, int] = {}
     pairs = [(first.setdefault(key, row), row) for row, key in enumerate(keys) if key]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-
-
-def _close(hashes: NDArray[np.uint64], usable: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
-    """Pairs (2, m) of rows whose hashes nearly agree, by blocks."""
-    rows = np.flatnonzero(usable)
-    for start in range(0, len(rows), CHUNK):
-        block = rows[start : start + CHUNK]
-        a, b = np.nonzero(np.bitwise_count(hashes[block, None] ^ hashes[None, rows]) <= DISTANCE)
-        yield np.stack([block[a], rows[b]])
 
 
 def separate(dataset: Dataset, kinds: Mapping[str, InputKind], cache: Path) -> tuple[Dataset, str]:

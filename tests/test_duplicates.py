@@ -79,7 +79,9 @@ def test_near_rows_equal_a_loop_over_all_pairs() -> None:
         for bit in rng.choice(64, int(rng.integers(0, 8)), replace=False):
             flips |= np.uint64(1) << np.uint64(bit)
         hashes[row] = hashes[(row * 7 + 1) % n] ^ flips
+    hashes[-40:] = hashes[0]  # one picture many times, in one group and in many
     groups = np.array([f"g{g}" for g in rng.integers(0, 200, n)])
+    groups[-40:-20] = "one"
     earlier = rng.random(n) < 0.5
     expected = [
         j
