@@ -26,7 +26,7 @@ Mode = Literal["mean_prob", "mean_logit", "weighted"]
 
 
 class Late(Fusion):
-    """N branches; ``learns_mix`` tells the loop that the mixture has a loss of its own."""
+    """N branches, a modality each."""
 
     def __init__(self, modalities: int, width: int, mode: Mode) -> None:
         super().__init__()

@@ -28,7 +28,10 @@ class Fusion(nn.Module):
 
     Attributes:
         out_features: D, the width of the fused vector.
-        branches: how many vectors a sample gets; each has a trunk and heads of its own, and ``mix`` joins their logits.
+        branches: how many vectors a sample gets; each has a trunk, heads and losses of its own, and ``mix`` joins their
+            logits. As many as modalities are one a modality, in their order, each trained on the rows that have it; any
+            other number are all trained on every row.
+        learns_mix: True has the losses of the mixed logits added, for a ``mix`` with parameters.
         min_modalities: a fusion that needs two modalities says so here.
         reads_steps: True has ``forward`` given sequences, aligned, (B, T, N, d) with a mask (B, T, N); vectors are
             sequences of one step. Otherwise the network reduces every sequence to a vector first.
@@ -36,6 +39,7 @@ class Fusion(nn.Module):
 
     out_features: int
     branches: int = 1
+    learns_mix: bool = False
     min_modalities: ClassVar[int] = 1
     reads_steps: ClassVar[bool] = False
 
@@ -52,11 +56,11 @@ class Fusion(nn.Module):
         """
 
     def mix(self, logits: Tensor, present: Tensor, kind: ConceptKind) -> Tensor:
-        """Join the logits of the branches, (B, branches, K) -> (B, K); one branch passes through.
+        """Join the logits of several branches, (B, branches, K) -> (B, K); one branch has nothing to join.
 
         Of a score, K is 1 and what is joined are numbers on its standardised scale.
         """
-        return logits[:, 0]
+        raise NotImplementedError(f"a fusion of {self.branches} branches defines mix, which joins their logits")
 
     def look(self, views: Tensor, present: Tensor, modalities: tuple[str, ...]) -> dict[str, Inside]:
         """What the fusion shows of its inside, by name, given what ``forward`` is given and the modalities' names."""

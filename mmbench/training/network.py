@@ -144,9 +144,22 @@ class Network(Trainable):
         """What the fusion shows."""
         return self.fusion.look(*self.encode(inputs), self.modalities)
 
+    def fuse(self, views: Tensor, present: Tensor) -> Tensor:
+        """What the fusion makes of them, (B, D) or (B, branches, D).
+
+        Raises:
+            ValueError: another shape, which a loss might broadcast.
+        """
+        fused: Tensor = self.fusion(views, present)
+        branches = (self.fusion.branches,) if self.fusion.branches > 1 else ()
+        expected, given = (len(present), *branches, self.fusion.out_features), tuple(fused.shape)
+        if given != expected:
+            raise ValueError(f"the fusion returned shape {given}, expected {expected}: rows, branches if any, features")
+        return fused
+
     def forward(self, inputs: Inputs) -> Output:
         """Predict a batch."""
-        fused = self.fusion(*self.encode(inputs))
+        fused = self.fuse(*self.encode(inputs))
         if self.fusion.branches == 1:
             z = self.trunks[0](fused)
             predictions = self.heads[0](z)
@@ -165,18 +178,21 @@ class Network(Trainable):
     def losses(self, output: Output, batch: Examples, measure: Measure) -> tuple[Tensor, Tensor]:
         """Each branch on its own loss (mean over branches), deep supervision added.
 
-        A row counts in a branch only where the branch's modality is present.
+        Where there is a branch a modality, a row counts in it only where that modality is present.
         """
         if len(output.branches) == 1:
             return supervised(output.branches[0], batch.targets, measure)
         total, count = output.z.new_zeros(len(measure)), output.z.new_zeros(len(measure))
-        for branch, modality in zip(output.branches, self.modalities, strict=True):
-            targets = labelled_where(batch.inputs.present[modality], batch.targets)
+        by_modality = len(output.branches) == len(self.modalities)
+        for b, branch in enumerate(output.branches):
+            targets = batch.targets
+            if by_modality:
+                targets = labelled_where(batch.inputs.present[self.modalities[b]], targets)
             for prediction in branch:
                 losses, active = measure(prediction, targets)
                 total = total.index_add(0, active, losses)
             count = count.index_add(0, active, torch.ones_like(losses))
-        if getattr(self.fusion, "learns_mix", False):
+        if self.fusion.learns_mix:
             losses, active = measure(output.logits, batch.targets)
             total = total.index_add(0, active, losses * count[active].clamp(min=1))
         active = count.nonzero().squeeze(1)

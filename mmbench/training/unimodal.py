@@ -63,7 +63,7 @@ class UnimodalNetwork(Network):
             alone = [
                 read(view, present[..., m]) for m, (read, view) in enumerate(zip(self.readers, alone, strict=True))
             ]
-        vectors = [self.fusion(views, present), *alone]
+        vectors = [self.fuse(views, present), *alone]
         branches = [head(last(vector)) for head, last, vector in zip(self.heads, self.trunks, vectors, strict=True)]
         return Output(views, branches, branches[0][0])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from mmbench.contracts import Examples, Inputs
 from mmbench.methods import build_fusion, build_strategy, parse
-from mmbench.modules import Strategy
+from mmbench.modules import Fusion, LinearHeads, Strategy
 from mmbench.plugins import Registry
 from mmbench.training.loop import DivergedError, _gramian, train_network
 from mmbench.training.losses import Measure, list_objectives, objective_losses
@@ -372,6 +373,54 @@ def test_a_late_branch_is_trained_on_its_own_modality_alone(mode: str, small) ->
     assert same_bits(trained[0].trunks[0], trained[1].trunks[0])
     assert same_bits(trained[0].heads[0], trained[1].heads[0])
     assert not same_bits(trained[0].encoders[1], trained[1].encoders[1])
+
+
+class Halves(Fusion):
+    """As many branches as asked for, each the mean of the views."""
+
+    def __init__(self, branches: int, shape: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.out_features, self.branches, self.shape = 6, branches, shape
+
+    def forward(self, views: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        mean = views.mean(1)
+        if self.shape is not None:
+            return mean.reshape(self.shape)
+        return torch.stack([mean] * self.branches, dim=1)
+
+    def mix(self, logits: torch.Tensor, present: torch.Tensor, kind: str) -> torch.Tensor:
+        return logits.mean(1)
+
+
+def test_branches_that_are_not_one_a_modality_see_every_row(small) -> None:
+    objectives = list_objectives(small.concepts, small.examples(21).targets, "concept")
+    torch.manual_seed(0)
+    network = Network({"x": 5, "y": 6}, Halves(3), LinearHeads, small.concepts, 6, 0.0)
+    batch = small.examples(21, missing=0.5)
+    measure = Measure(objectives)
+    output = network(batch.inputs)
+    found, active = network.losses(output, batch, measure)
+    alone = [measure(branch[0], batch.targets) for branch in output.branches]
+    torch.testing.assert_close(found, torch.stack([losses for losses, _ in alone]).mean(0))
+    assert all(torch.equal(active, places) for _, places in alone)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((-1, 1, 6), r"\(21, 1, 6\), expected \(21, 6\)"), ((-1, 3), r"\(42, 3\), expected \(21, 6\)")],
+)
+def test_a_fusion_of_another_shape_is_told(shape: tuple[int, ...], expected: str, small) -> None:
+    network = Network({"x": 5, "y": 6}, Halves(1, shape), LinearHeads, small.concepts, 6, 0.0)
+    with pytest.raises(ValueError, match=f"the fusion returned shape {expected}"):
+        network(small.examples(21).inputs)
+
+
+def test_several_branches_need_a_mix(small) -> None:
+    fusion = Halves(2)
+    fusion.mix = partial(Fusion.mix, fusion)  # type: ignore[method-assign]
+    network = Network({"x": 5, "y": 6}, fusion, LinearHeads, small.concepts, 6, 0.0)
+    with pytest.raises(NotImplementedError, match="a fusion of 2 branches defines mix"):
+        network(small.examples(21).inputs)
 
 
 def test_a_learned_mixture_leaves_the_branches_as_they_would_be(small) -> None:
