@@ -8,9 +8,11 @@ dropped, parameters in the order of the plug-in's signature), so that one method
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -82,6 +84,22 @@ def parameters_of(module: ModuleType) -> dict[str, tuple[Any, Any]]:
         for name, parameter in inspect.signature(build).parameters.items()
         if parameter.kind is keyword
     }
+
+
+def ablations_of(module: ModuleType) -> dict[str, str]:
+    """The parts that a plug-in declares: in words -> the parameters that switch it off.
+
+    Raises:
+        UsageError: its ``ABLATIONS`` are something else.
+    """
+    declared = getattr(module, "ABLATIONS", {})
+    try:
+        return TypeAdapter(dict[str, str]).validate_python(declared, strict=True)
+    except ValidationError:
+        raise UsageError(
+            f"plug-in {module.__file__} has ABLATIONS = {declared!r}, "
+            'expected a dictionary from words to parameters: {"the gate": "gate=off"}'
+        ) from None
 
 
 def _show(value: object) -> str:
@@ -183,8 +201,7 @@ def ablate(full: Method, registry: Registry, modalities: Sequence[str]) -> dict[
     """
     variants = {}
     for place, part in enumerate(full.parts):
-        declared = getattr(registry.load(part.plugin, part.kind), "ABLATIONS", {})
-        for words, switch in declared.items():
+        for words, switch in ablations_of(registry.load(part.plugin, part.kind)).items():
             switched = {setting.partition("=")[0] for setting in switch.split(":")}
             kept = [f"{name}={_show(value)}" for name, value in part.parameters if name not in switched]
             (off,) = _parse_part(":".join([part.plugin, *kept, switch]), registry, modalities)
@@ -302,7 +319,7 @@ def _check_modalities(method: Method, registry: Registry, modalities: int) -> No
         fusion = build_fusion(method, registry, max(modalities, 2), Training().width)
     except UsageError:
         raise
-    except Exception:
+    except (Exception, SystemExit):
         return
     least = max(fusion.min_modalities, 2 if method.unimodal else 1)
     if modalities < least:
@@ -321,7 +338,8 @@ MADE = {"fusion": Fusion, "strategy": Strategy, "model": Model}
 def _build(part: Part, registry: Registry, *positional: object) -> Any:
     build = registry.load(part.plugin, part.kind).build
     try:
-        made = build(*positional, **dict(part.parameters))
+        with contextlib.redirect_stdout(sys.stderr):
+            made = build(*positional, **dict(part.parameters))
     except ValueError as error:
         raise UsageError(f"{part.text}: {error}") from error
     if not isinstance(made, MADE[part.kind]):

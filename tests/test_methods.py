@@ -163,6 +163,17 @@ def test_what_cannot_be_ablated_is_one_line() -> None:
 # --- lists, globs, all ------
 
 
+@pytest.mark.parametrize("declared", ["['a']", "{'a': 1}", "'a=off'", "None"])
+def test_parts_that_are_declared_otherwise_are_one_line(tmp_path: Path, declared: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        f'NAME = "mine"\nKIND = "fusion"\nABLATIONS = {declared}\ndef build(modalities, width, *, a: bool = True): 0\n'
+    )
+    registry = Registry([path], tmp_path)
+    with pytest.raises(UsageError, match=r"mine\.py has ABLATIONS = .*, expected a dictionary"):
+        select("ablation:mine", registry, MODALITIES, SUITE)
+
+
 def test_lists_keep_their_order_without_repeats() -> None:
     assert chosen("igfn+dmtl, concat ,igfn:delta=0.5+dmtl,majority,") == ["igfn+dmtl", "concat+equal", "majority"]
 

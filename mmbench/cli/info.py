@@ -70,12 +70,12 @@ def _task(task: Any) -> None:
 
 
 def _method(module: Any) -> None:
-    from mmbench.methods import parameters_of
+    from mmbench.methods import ablations_of, parameters_of
 
-    parameters = parameters_of(module)
+    parameters, parts = parameters_of(module), ablations_of(module)
     _document(module)
     _parameters(parameters)
-    if parts := getattr(module, "ABLATIONS", {}):
+    if parts:
         typer.echo("  parts, switched off one at a time by --method ablation:…:")
         for words, switch in parts.items():
             typer.echo(f"    {words} ({switch})")
@@ -95,8 +95,8 @@ def _encoder(name: str) -> None:
 
 
 def _document(module: Any) -> None:
-    document = inspect.getdoc(module) or ""
-    typer.echo("\n".join(f"  {line}".rstrip() for line in document.splitlines()))
+    for line in (inspect.getdoc(module) or "").splitlines():
+        typer.echo(f"  {line}".rstrip())
 
 
 def _parameters(parameters: dict[str, tuple[Any, Any]]) -> None:

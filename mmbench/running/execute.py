@@ -78,7 +78,7 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     """Run a cell and store it; return its record. A method that fails is recorded, not raised.
 
     Everything is single-threaded, so that bits depend neither on the machine's cores nor on ``--jobs``. What a method
-    prints goes to the error stream. A cell that is
+    prints goes to the error stream, and the folder it changes to is left again. A cell that is
     there and lacks only predictions under stress is trained again for them, and stays as it is; they are taken only
     where its clean predictions come out the same bit for bit. ``stress_error`` says why a cell got none.
 
@@ -104,12 +104,14 @@ def run_cell(place: Workplace, cell: Cell, report: Report, meter: Meter | None) 
     again = stored is not None and stored.get("plugins", {}) == record["plugins"]
     outcome = None
     try:
-        with one_thread(), contextlib.redirect_stdout(sys.stderr):
+        with one_thread(), contextlib.redirect_stdout(sys.stderr), contextlib.chdir("."):
             outcome = None if place.force else _twin(place, cell, scenarios)
             outcome = outcome or _train(place, cell, report, None if again else meter, scenarios)
         record |= {"status": "done", **outcome.result}
     except (Exception, SystemExit) as error:
-        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            told in str(error) for told in ("not enough memory", "can't allocate memory")
+        )
         record |= {
             "status": "oom" if out_of_memory else "failed",
             "error": _described(error),
@@ -230,7 +232,7 @@ def _train(
         try:
             stressed = list(_predict_stressed(place, cell, model, scenarios))
             write_stress = partial(write_stressed, ids=prepared.test.ids, found=stressed)
-        except Exception as error:  # the clean predictions are there and shall be kept
+        except (Exception, SystemExit) as error:  # the clean predictions are there and shall be kept
             result["stress_error"] = _described(error)
     return Outcome(result, joined, predictions_writer(prepared, joined), write_stress)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Sized
@@ -22,10 +24,11 @@ def load_dataset(name: str, task: Task, request: LoadRequest) -> Dataset:
         UsageError: what the loader raises, with the place where it did, and data that are not as the contract says.
     """
     try:
-        dataset = task.load(request)
+        with contextlib.redirect_stdout(sys.stderr):
+            dataset = task.load(request)
     except MmbenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         told = traceback.format_exception_only(error)[-1].strip()
         raise UsageError(

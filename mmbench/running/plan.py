@@ -245,7 +245,7 @@ def _wants_raw(method: Method, registry: Registry, streams: tuple[Modality, ...]
         return build_model(method, registry).wants_raw(streams)
     except UsageError:
         raise
-    except Exception:  # a plug-in that cannot be built fails its own cells, which say why
+    except (Exception, SystemExit):  # a plug-in that cannot be built fails its own cells, which say why
         return frozenset()
 
 

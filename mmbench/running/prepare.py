@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +48,8 @@ class Part:
         if own:
             values = {m: v if m in pages.maps else v.clone() for m, v in values.items()}
             present, steps = ({m: t.clone() for m, t in part.items()} for part in (present, steps))
-        return Inputs(values, present, steps, {m: self.raw[m] for m in raw}, pages=pages if pages.maps else None)
+        given = {m: copy.deepcopy(self.raw[m]) if own else self.raw[m] for m in raw}
+        return Inputs(values, present, steps, given, pages=pages if pages.maps else None)
 
     def examples(self, own: bool = False, raw: Collection[str] = ()) -> Examples:
         """What a model may see of train and val, as :meth:`inputs`."""

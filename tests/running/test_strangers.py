@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +37,12 @@ class Stranger(Model):
 TAIL = "\ndef build(): return Stranger()\n"
 
 
-def run(tmp_path: Path, body: str, method: str = "stranger", others: str = "") -> tuple[dict, dict[str, dict]]:
+def run(
+    tmp_path: Path, body: str, method: str = "stranger", others: str = "", extra: Sequence[Path] = ()
+) -> tuple[dict, dict[str, dict]]:
     """The record of a stranger's cell, and by method those of the cells that ran after it in the same process."""
     (tmp_path / "stranger.py").write_text(HEAD + body + TAIL)
-    registry = Registry([tmp_path / "stranger.py"], tmp_path)
+    registry = Registry([tmp_path / "stranger.py", *extra], tmp_path)
     settings = Settings(method=",".join(filter(None, [method, others])), seeds="1", training={"epochs": 1, "width": 8})
     plan = make_plan(Request("digits", settings, tmp_path / "runs"), registry)
     place = prepare_run(plan, registry, None, lambda line: None)
@@ -129,6 +133,63 @@ def test_what_it_writes_prints_and_sets_reaches_no_other_cell(
         assert stored[0] == stored[1]
 
 
+def test_what_it_does_to_raw_inputs_reaches_no_other_cell(tmp_path: Path) -> None:
+    body = """
+    def wants_raw(self, modalities):
+        return frozenset({"left"})
+    def fit(self, train, val, context):
+        self.seen = float(train.inputs.raw["left"][0][0]), train.inputs.raw["left"][1] is None
+        train.inputs.raw["left"][0] += 7
+        train.inputs.raw["left"][1] = None
+        return super().fit(train, val, context) | {"seen": self.seen}
+"""
+    (tmp_path / "again.py").write_text(
+        (HEAD + "class Vandal(Stranger):" + body + "Stranger = Vandal\n" + TAIL).replace('"stranger"', '"again"')
+    )
+    registry_extra = [tmp_path / "again.py"]
+    first, others = run(
+        tmp_path, "class Vandal(Stranger):" + body + "Stranger = Vandal\n", others="again", extra=registry_extra
+    )
+    assert first["status"] == others["again"]["status"] == "done", first
+    assert first["history"] == others["again"]["history"]
+
+
+def test_a_folder_it_changes_to_is_left_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    body = (
+        "    def fit(self, train, val, context):\n"
+        "        import os; os.chdir('elsewhere'); return Base.fit(self, train, val, context)\n"
+    )
+    body = "Base = Stranger\nclass Stranger(Base):\n" + body
+    record, _ = run(Path(), body, others="majority")
+    assert record["status"] == "done", record
+    assert len(list(tmp_path.glob("runs/*/cells/joint/*/seed-0/result.json"))) == 2
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_memory_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    record, _ = run(tmp_path, "    def fit(self, *_): torch.zeros(10**15)")
+    assert record["status"] == "oom", record
+
+
+@pytest.mark.parametrize("kind", ["model", "fusion"])
+def test_a_build_that_prints_and_exits_fails_its_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    path = tmp_path / "exits.py"
+    path.write_text(
+        f'import sys\nNAME = "exits"\nKIND = "{kind}"\nSUMMARY = "exits"\nprint("loaded")\n'
+        'def build(*_):\n    print("built")\n    sys.exit(0)\n'
+    )
+    name = "exits" if kind == "model" else "exits+equal"
+    _, others = run(tmp_path, "", others=name, extra=[path])
+    assert others[name]["status"] == "failed"
+    assert others[name]["error"]["message"] == "SystemExit: 0"
+    printed = capsys.readouterr()
+    assert "loaded" in printed.err and "built" in printed.err and not printed.out
+
+
 def dataset(**changes) -> Dataset:
     ids = np.array(["a", "b", "c", "d"])
     fields = {
@@ -192,3 +253,10 @@ def test_what_a_loader_raises_is_one_line_with_its_place() -> None:
         loaded(load)
     with pytest.raises(UsageError, match="load returned list"):
         loaded(lambda request: [])
+    with pytest.raises(UsageError, match=r"task toy cannot load its data: SystemExit: 0"):
+        loaded(lambda request: sys.exit(0))
+
+
+def test_what_a_loader_prints_goes_to_the_error_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    loaded(lambda request: print("reading") or dataset())
+    assert capsys.readouterr() == ("", "reading\n")
