@@ -16,6 +16,7 @@ from mmbench.evaluation.predictions import Predictions, read_predictions
 from mmbench.reporting import curves, mistakes
 from mmbench.reporting.comparison import Record
 from mmbench.reporting.curves import Array, Calibration, Cells
+from mmbench.reporting.histories import read_histories
 from mmbench.reporting.mistakes import Confusion, GroupErrors, Mistake
 from mmbench.reporting.records import Collection
 from mmbench.running.store import CEILING, Cell, RunFolder
@@ -232,10 +233,8 @@ def _losses(done: list[tuple[Cell, dict[str, Any]]]) -> tuple[Loss, ...]:
     """
     found = []
     for cell, result in done:
-        history = result.get("history") or {}
-        for network in history.get("networks", {"": history}).values():
-            if network.get("val"):
-                rows = [row[: network.get("joint", len(row))] for row in network.get("train", [])]
-                train = tuple(sum(row) if None not in row else float("nan") for row in rows)
-                found.append(Loss(cell.seed, train, tuple(network["val"]), network.get("best_epoch", 0)))
+        for history in read_histories(result):
+            if history.val:
+                train = tuple(sum(row[: history.joint]) for row in history.train)
+                found.append(Loss(cell.seed, train, tuple(history.val), history.best_epoch))
     return tuple(found)

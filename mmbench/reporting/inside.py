@@ -14,6 +14,7 @@ from mmbench.reporting import drawing_inside as drawing
 from mmbench.reporting.curves import Array
 from mmbench.reporting.drawing import COLOURS, shorten
 from mmbench.reporting.figures import LINE, Plot, name_margin, stamped
+from mmbench.reporting.histories import History, read_histories
 from mmbench.reporting.study import NO_STUDY, Study
 from mmbench.reporting.tables import Entry, Table
 from mmbench.running.store import RunFolder
@@ -48,15 +49,16 @@ def inside_study(folder: RunFolder, methods: Sequence[str]) -> Study:
 
 def _loss_weights(folder: RunFolder, methods: Sequence[str]) -> tuple[list[Plot], list[str]]:
     """The weights of the objectives by epoch, of every method whose strategy changes them."""
-    histories: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    histories: dict[tuple[str, str], list[History]] = defaultdict(list)
     for cell, result in folder.results():
         if result["status"] == "done" and cell.method in methods and (result.get("history") or {}).get("objectives"):
-            histories[cell.problem, cell.method].append(result["history"])
+            for history in read_histories(result):
+                histories[cell.problem, cell.method].append(history)
     plots = []
     for (problem, method), found in sorted(histories.items(), key=lambda item: methods.index(item[0][1])):
-        names = [str(name) for name in found[0]["objectives"]]
-        weights = mean_weights([history["weights"] for history in found])
-        if len(weights) == 0 or len(names) < 2:
+        names = found[0].objectives
+        weights = mean_weights([history.weights for history in found if history.objectives == names])
+        if len(weights) == 0 or len(names) < 2 or not np.isfinite(weights).all():
             continue
         many = len(names) > drawing.IN_LINES
         caption = (

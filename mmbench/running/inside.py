@@ -6,6 +6,8 @@ is the one that was stored where it predicts the same, bit for bit; where it doe
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from mmbench.contracts import Concept, Dataset, InputKind, Inside, Model
-from mmbench.errors import NotComparableError, UsageError, unknown
+from mmbench.errors import MmbenchError, NotComparableError, UsageError, unknown
 from mmbench.evaluation.predictions import read_scores
 from mmbench.locate import cache_folder
 from mmbench.methods import Method, build_fusion, build_model, parse
 from mmbench.modules import Fusion
 from mmbench.plugins import Registry
-from mmbench.running.execute import Report, Scores, Workplace, plugin_digests, predict, ready
+from mmbench.running.execute import Report, Scores, Workplace, may_write, plugin_digests, predict, ready
 from mmbench.running.foreign import settings_of_run
 from mmbench.running.plan import Plan, Request, make_plan
 from mmbench.running.prepare import Part, Prepared, encode_stateless, prepare
@@ -123,6 +125,7 @@ def explain(plan: Plan, cell: Cell, samples: str, registry: Registry, report: Re
 
     Raises:
         UsageError: a method that shows nothing of its inside, samples that are not there.
+        MmbenchError: a plug-in that fails, or shows something else than an :class:`mmbench.contracts.Inside`.
         NotComparableError: it predicts otherwise than what is stored.
     """
     (method,) = plan.methods.values()
@@ -141,12 +144,18 @@ def explain(plan: Plan, cell: Cell, samples: str, registry: Registry, report: Re
     )  # fmt: skip
     for part in method.parts:  # the limit below binds only the libraries that are loaded by then
         registry.load(part.plugin, part.kind)
-    with one_thread():
-        model, train, val, context = ready(place, cell, report)
-        model.fit(train, val, context)
-        scores = [predict(place, cell, model, part) for part in (prepared.val, prepared.test)]
-        _check_same(place, cell, prepared, scores)
-        inside = model.look(prepared.test.inputs(raw=raw))
+    try:
+        with one_thread(), contextlib.redirect_stdout(sys.stderr), contextlib.chdir("."):
+            model, train, val, context = ready(place, cell, report)
+            model.fit(train, val, context)
+            scores = [predict(place, cell, model, part) for part in (prepared.val, prepared.test)]
+            _check_same(place, cell, prepared, scores)
+            inside = model.look(prepared.test.inputs(may_write(place, cell), raw))
+            _check_inside(inside, len(prepared.test.ids))
+    except MmbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise MmbenchError(f"{cell} cannot be looked into: {type(error).__name__}: {error}") from error
     if not inside:
         raise UsageError(f"{cell.method} shows nothing of its inside")
     kinds = {m.name: m.kind for m in plan.task.modalities}
@@ -155,6 +164,18 @@ def explain(plan: Plan, cell: Cell, samples: str, registry: Registry, report: Re
     return Explained(
         cell, plan.dataset, prepared.concepts, prepared.test, scores[1], inside, encoders, compared, chosen
     )
+
+
+def _check_inside(inside: dict[str, Inside], n: int) -> None:
+    """Raise a ValueError where what a method shows of n samples is not as :class:`mmbench.contracts.Inside` says."""
+    for name, shown in inside.items():
+        if not isinstance(shown, Inside):
+            raise ValueError(f"look gave a {type(shown).__name__} for '{name}', expected an Inside")
+        axes = 1 + bool(shown.places) + bool(shown.steps)
+        given = np.shape(shown.values)
+        if len(given) != axes or given[0] != n or (shown.places and given[1] != len(shown.places)):
+            expected = (n, *([len(shown.places)] * bool(shown.places)), *(["steps"] * bool(shown.steps)))
+            raise ValueError(f"look gave values of shape {given} for '{name}', expected {expected}")
 
 
 def _check_same(place: Workplace, cell: Cell, prepared: Prepared, scores: list[dict[str, Scores]]) -> None:

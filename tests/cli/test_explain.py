@@ -109,3 +109,34 @@ def test_what_cannot_be_looked_into_is_said_in_one_line(ran, tmp_path):
     assert "unknown problem" in complaint("--method", "concat", "--problem", "x")
     assert "expected how many" in complaint("--method", "igfn:levels=2+dmtl", "--samples", ",")
     assert "unknown sample 'x'" in complaint("--method", "igfn:levels=2+dmtl", "--samples", "x")
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        ("0 / 0", "ZeroDivisionError: division by zero"),
+        ("print('noise') or {'a': views}", "AttributeError"),
+        ("{'a': Inside('', views.numpy())}", r"look gave values of shape (359, 3, 64) for 'a', expected (359,)"),
+        ("{'a': Inside('', present.float().numpy(), ('x', 'y'))}", "shape (359, 3) for 'a', expected (359, 2)"),
+    ],
+)
+def test_a_plug_in_that_shows_nonsense_is_one_line(mmbench, tmp_path, shown, said):
+    body = PLUGIN.replace("SCALE", "1.0").partition("    def look")[0]
+    look = f"    def look(self, views, present, modalities): return {shown}\n"
+    (tmp_path / "mine.py").write_text(body + look + PLUGIN.splitlines()[-1])
+    mmbench("run", "digits", "--method", "mine", "--plugin", "mine.py", "--seeds", "1", *QUICK)
+    done = mmbench("explain", "--method", "mine", "--plugin", "mine.py", "--samples", "2")
+    assert done.code == 1 and not done.out
+    assert "mine+equal seed 0 cannot be looked into: " in done.complaint and said in done.complaint
+
+
+def test_weights_that_are_no_numbers_are_not_drawn(mmbench, tmp_path):
+    (tmp_path / "odd.py").write_text(
+        'import torch\nfrom mmbench.modules import Strategy\nNAME = "odd"\nKIND = "strategy"\nSUMMARY = "odd"\n'
+        "class Odd(Strategy):\n    def combine(self, losses, active, gramian): return losses.sum()\n"
+        "    def loss_weights(self): return torch.full((3,), torch.nan)\ndef build(objectives): return Odd()\n"
+    )
+    assert mmbench("run", "digits", "--method", "concat+odd", "--plugin", "odd.py", "--seeds", "1", *QUICK).code == 0
+    page = mmbench("report", "--format", "html")
+    assert page.code == 0, page.err
+    assert "loss weights, one throughout or of one objective: concat+odd" in page.out
