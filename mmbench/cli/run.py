@@ -135,9 +135,10 @@ def run(
     codes, collections = [], []
     for plan in plans:
         failed = _train(plan, registry, settings, energy=not no_energy)
-        collections.append(_show(plan, registry, settings))
+        if _finished(plan):
+            collections.append(_show(plan, registry, settings))
         codes.append(_tell(failed))
-    if len(plans) > 1:
+    if len(collections) > 1:
         _show_across(collections)
     return max(codes)
 
@@ -176,10 +177,9 @@ def _run_splits(request: Request, registry: Registry, settings: Settings, energy
     if len(drawn) < len(plans):
         raise UsageError(f"--resplit: protocol {plans[0].protocol.name} has a fixed split: name one that draws it")
     failed = [cell for plan in plans for cell in _train(plan, registry, settings, energy)]
-    methods = tuple(plans[0].methods)
-    proposed = plans[0].task.proposed
-    question = Question(methods, proposed if proposed in methods else methods[0])
-    print_tables(resplit_tables([plan.folder for plan in plans], question))
+    if any(_finished(plan) for plan in plans):
+        question = Question(tuple(plans[0].methods), _reference(*plans))
+        print_tables(resplit_tables([plan.folder for plan in plans], question))
     return _tell(failed)
 
 
@@ -323,10 +323,20 @@ def _show(plan: Plan, registry: Registry, settings: Settings) -> Collection:
     if plan.dataset.generated and plan.task.obtain:
         say(f"  {_again(plan, registry, settings, 'FOLDER')}   (the real data: {plan.task.obtain})")
     else:
-        reference = plan.task.proposed if plan.task.proposed in plan.methods else next(iter(plan.methods))
-        say(f"  mmbench compare {name} --reference {shlex.quote(reference)}")
+        say(f"  mmbench compare {name} --reference {shlex.quote(_reference(plan))}")
     say(f"  {_again(plan, registry, settings, settings.data)} --seeds 10")
     return collection
+
+
+def _finished(plan: Plan) -> list[str]:
+    """The methods that have a finished cell, in order."""
+    return list(dict.fromkeys(cell.method for cell in plan.cells if plan.folder.is_done(cell)))
+
+
+def _reference(*plans: Plan) -> str:
+    """What is compared with: the proposed method, else the first that finished in the most of these plans."""
+    methods = [method for plan in plans for method in _finished(plan)]
+    return plans[0].task.proposed if plans[0].task.proposed in methods else max(methods, key=methods.count)
 
 
 def _named(plan: Plan, settings: Settings) -> str:

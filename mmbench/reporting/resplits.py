@@ -54,7 +54,9 @@ def resplit_tables(folders: Sequence[RunFolder], question: Question) -> list[Tab
         (place, method): _test(infos, place, np.array(found), np.array(by_method[reference]))
         for place, by_method in values.items()
         for method, found in by_method.items()
-        if method != reference and not method.startswith(CEILING) and len(found) == len(by_method[reference])
+        if method != reference
+        and not method.startswith(CEILING)
+        and len(found) == len(by_method.get(reference, ())) == len(folders)
     }
     known = {key: test.p for key, test in tests.items() if test.p is not None}
     adjusted = dict(zip(known, holm(list(known.values())), strict=True))
@@ -108,6 +110,8 @@ def _table(
         sd = float(np.std(found, ddof=1)) if len(found) > 1 else None
         digits = decimals(-sd, sd) if sd is not None else 3
         delta, p, verdict = "–", "–", "reference" if method == reference else "–"
+        if len(found) < len(infos):
+            verdict += f"; {len(found)} of {len(infos)} splits"
         if test is not None and test.effect is not None:
             places = decimals(test.low, test.high)
             bounds = "" if test.low is None else f" [{signed(test.low, places)}, {signed(test.high, places)}]"

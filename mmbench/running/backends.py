@@ -26,8 +26,9 @@ def run_serially(place: Workplace, cells: Iterable[Cell], report: Report, meter:
 def run_in_processes(place: Workplace, cells: Iterable[Cell], report: Report, jobs: int) -> Iterator[Outcome]:
     """Run the cells in ``jobs`` processes; results come as they finish.
 
-    Each worker has a pipe of its own, so that one that dies (out of memory, killed) takes no other cell with it: its
-    cell is recorded as ``oom`` and another worker takes its place. Closing the generator ends the workers.
+    Each worker has a pipe of its own, so that one that dies takes no other cell with it: its cell is recorded as
+    ``oom`` where it was killed, else as ``failed``, and another worker takes its place. Closing the generator ends the
+    workers.
 
     Raises:
         UsageError: the results folder cannot be written.
@@ -50,8 +51,9 @@ def run_in_processes(place: Workplace, cells: Iterable[Cell], report: Report, jo
                 try:
                     kind, value = pipe.recv()
                 except (EOFError, OSError):
-                    workers.pop(pipe).join()
-                    kind, value = "done", _died(busy[pipe])
+                    worker = workers.pop(pipe)
+                    worker.join()
+                    kind, value = "done", _died(busy[pipe], worker.exitcode)
                     place.folder.write_cell(busy[pipe], value)
                 if kind == "error":
                     raise value
@@ -75,13 +77,19 @@ def _start(context: Any, place: Workplace, workers: dict[Connection, SpawnProces
     return ours
 
 
-def _died(cell: Cell) -> dict[str, Any]:
-    message = "its process died, most likely killed for want of memory: run it with fewer --jobs or smaller features"
+def _died(cell: Cell, code: int | None) -> dict[str, Any]:
+    """The record of a cell whose process ended with this exit code; a signal is told by its negative number."""
+    killed = code == -signal.SIGKILL
+    message = (
+        "its process was killed, most likely for want of memory: run it with fewer --jobs or smaller features"
+        if killed
+        else f"its process ended with exit code {code} before the cell was done"
+    )
     return {
         "problem": cell.problem,
         "method": cell.method,
         "seed": cell.seed,
-        "status": "oom",
+        "status": "oom" if killed else "failed",
         "error": {"type": "ProcessDied", "message": message, "traceback": ""},
     }
 

@@ -92,3 +92,40 @@ def test_a_request_that_has_no_splits_to_draw_is_one_line(mmbench, flags, says):
     done = mmbench("run", *flags, "--resplit")
     assert done.code == 2
     assert says in done.err and len(done.err.strip().splitlines()) == 1
+
+
+SOMETIMES = """
+from mmbench.contracts import Model
+import numpy as np
+NAME = "sometimes"
+KIND = "model"
+SUMMARY = "fails on the seeds that are named"
+class Sometimes(Model):
+    n_parameters = 0
+    def __init__(self, bad): self.bad = bad
+    def fit(self, train, val, context):
+        assert str(context.seed) not in self.bad
+        self.sizes = {c.name: len(c.labels) for c in context.concepts}
+        return {}
+    def predict(self, inputs):
+        return {name: np.full((len(inputs), k), 1 / k) for name, k in self.sizes.items()}
+def build(*, bad: str): return Sometimes(bad)
+"""
+
+
+def test_methods_that_failed_on_a_split_are_not_paired_with_another(mmbench, tmp_path):
+    (tmp_path / "sometimes.py").write_text(SOMETIMES)
+    command = ("run", "digits", "--plugin", "sometimes.py", "--seeds", "3", "--resplit", *QUICK)
+    done = mmbench(*command, "--method", "sometimes:bad=0,sometimes:bad=2,majority")
+    assert done.code == 1
+    assert "parity · macro_f1 over splits, against majority" in done.out
+    runs = [path.name for path in (tmp_path / "results" / "runs").iterdir()]
+    again = mmbench("compare", *runs, "--resplit", "--reference", "sometimes:bad=0")
+    table = again.out[again.out.index("parity · macro_f1 over splits, against sometimes:bad=0") :]
+    rows = {line.split()[0]: line.rstrip() for line in table.splitlines()[2:5]}
+    assert rows["sometimes:bad=0"].endswith("reference; 2 of 3 splits")
+    assert rows["sometimes:bad=2"].split()[3:] == ["–", "–", "–", "–;", "2", "of", "3", "splits"]
+    assert rows["majority"].split()[3:] == ["–", "–", "–", "–"]
+    none = mmbench(*command, "--method", "sometimes:bad=012")
+    assert none.code == 1 and not none.out
+    assert none.err.count("failed: joint sometimes:bad=012 seed") == 6  # as they come, and again at the end

@@ -119,6 +119,18 @@ def test_a_failing_method_is_recorded_and_the_others_go_on(mmbench, tmp_path):
     assert "2 cells, 1 done, 1 to run" in again.err
 
 
+def test_where_every_cell_fails_they_are_named_and_other_tasks_go_on(mmbench, tmp_path):
+    (tmp_path / "raises.py").write_text(
+        'NAME = "raises"\nKIND = "model"\nSUMMARY = "cannot be built"\ndef build(): raise KeyError("x")\n'
+    )
+    command = ("run", "digits,synthetic", "--seeds", "1", *QUICK, "--plugin", "raises.py")
+    done = mmbench(*command, "--method", "raises")
+    assert done.code == 1 and not done.out
+    assert done.err.count("\nfailed: joint raises seed 0: KeyError: 'x'") == 4  # as they come, and again at the end
+    assert "mmbench compare digits-default-" in mmbench(*command, "--method", "raises,majority").err
+    assert "--reference raises" not in mmbench(*command, "--method", "raises,majority").err
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interrupt_keeps_finished_cells(tmp_path, cache, jobs):
     command = ["run", "digits", "--method", "majority,concat+mti", "--seeds", "3", "--jobs", jobs, "--no-energy"]
@@ -222,7 +234,7 @@ SUMMARY = "Kills its own process"
 class Dies(Model):
     n_parameters = 0
     def fit(self, train, val, context):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL) if context.seed else os._exit(3)
     def predict(self, inputs):
         return {}
 def build():
@@ -241,9 +253,10 @@ def test_a_worker_that_dies_costs_its_own_cell_and_no_other(mmbench, tmp_path):
         for p in tmp_path.glob("results/runs/*/cells/*/*/*/result.json")
     }
     assert statuses == {
-        "dies seed-0": "oom",
+        "dies seed-0": "failed",
         "dies seed-1": "oom",
         "majority seed-0": "done",
         "majority seed-1": "done",
     }
-    assert "oom: joint dies seed 0" in done.err
+    assert "failed: joint dies seed 0: its process ended with exit code 3" in done.err
+    assert "oom: joint dies seed 1: its process was killed" in done.err
