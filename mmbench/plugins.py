@@ -14,13 +14,15 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from mmbench.contracts import Task
 from mmbench.errors import UsageError, unknown
@@ -202,16 +204,32 @@ class Registry:
         """The task of this name.
 
         Raises:
-            UsageError: an unknown name, a file that cannot be loaded or offers no task.
+            UsageError: an unknown name, a file that cannot be loaded or offers no task, or one of other types.
         """
-        task = getattr(self.load(name, "task"), "TASK", None)
+        task, path = getattr(self.load(name, "task"), "TASK", None), self.get(name, "task").path
         if not isinstance(task, Task):
-            raise UsageError(f"plug-in {self.get(name, 'task').path} has no TASK that is a mmbench.contracts.Task")
+            raise UsageError(f"plug-in {path} has no TASK that is a mmbench.contracts.Task")
+        try:
+            TypeAdapter(Task).validate_python({field.name: _plain(getattr(task, field.name)) for field in fields(task)})
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            place = ".".join(str(part) for part in wrong["loc"] if part != "function-plain")
+            raise UsageError(f"plug-in {path}: TASK.{place} is {wrong['input']!r}: {wrong['msg']}") from None
+        for what in ("modalities", "protocols"):
+            if not getattr(task, what):
+                raise UsageError(f"plug-in {path}: TASK has no {what}, expected at least one")
         return task
 
     def load(self, name: str, *kinds: Kind) -> ModuleType:
         """Execute the plug-in of this name, once a process, and return its module."""
         return load_file(self.get(name, *kinds).path)
+
+
+def _plain(value: object) -> object:
+    """A part of a task with what it is made of as dictionaries, which are validated as instances are not."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 @cache

@@ -174,6 +174,37 @@ def test_a_task_without_a_task_is_told(project: Path) -> None:
         Registry(folder=project).task("mine")
 
 
+TASK = """
+from mmbench.contracts import Modality, Protocol, Task
+NAME = "mine"
+PROTOCOL = Protocol("p", "", "", "", ("concat",))
+X = Modality("x", "vector", "standardize")
+TASK = Task("t", "", "", "", "row", (X,), [PROTOCOL], print, "concat")
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ('Task("t"', "Task(3", "TASK.title is 3: Input should be a valid string"),
+        ("(X,)", '("x",)', "TASK.modalities.0 is 'x'"),
+        ("(X,)", "()", "TASK has no modalities"),
+        ("[PROTOCOL]", "()", "TASK has no protocols"),
+        ('("concat",)', '"concat"', "TASK.protocols.0.suite is 'concat'"),
+        ('"vector"', '"vektor"', "TASK.modalities.0.kind is 'vektor'"),
+        ("print", "None", "TASK.load is None"),
+    ],
+)
+def test_a_task_of_other_types_is_one_line(project: Path, right: str, wrong: str, said: str) -> None:
+    write(project / "tasks" / "mine.py", TASK)
+    path = write(project / "tasks" / "other.py", TASK.replace('"mine"', '"other"').replace(right, wrong))
+    registry = Registry(folder=project)
+    assert registry.task("mine").title == "t"
+    with pytest.raises(UsageError) as raised:
+        registry.task("other")
+    assert f"{path}: {said}" in str(raised.value)
+
+
 def test_a_plug_in_that_exits_ends_nothing(project: Path) -> None:
     write(project / "baselines" / "mine.py", FUSION.format(name="mine") + "raise SystemExit(7)\n")
     with pytest.raises(UsageError, match="SystemExit: 7"):

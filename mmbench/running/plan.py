@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmbench.config import RunConfig, Settings, Training
 from mmbench.contracts import SPLITS, Concept, Dataset, LoadRequest, Modality, Protocol, Task
 from mmbench.errors import UsageError, unknown
-from mmbench.evaluation.metrics import METRIC_VERSION
+from mmbench.evaluation.metrics import METRIC_VERSION, METRICS
 from mmbench.evaluation.stressed import Scenario, stored_scenarios
 from mmbench.features import check, fingerprint
 from mmbench.fractions import FULL, parse_fractions, reduce_train
@@ -177,6 +177,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     device = find_device(settings.device or "cpu")
     task = registry.task(request.task)
     protocol = find_protocol(request.task, task, settings.protocol)
+    if protocol.primary_metric not in METRICS:
+        raise unknown(f"primary metric of protocol {protocol.name}", protocol.primary_metric, METRICS)
     options = _options(request.task, task, protocol, settings.task)
     names = tuple(modality.name for modality in task.modalities)
     modalities = _choose("modality", settings.modalities, names, _usual_modalities(task, protocol))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmbench.config import Settings
+from mmbench.errors import UsageError
 from mmbench.plugins import Registry
 from mmbench.running.plan import Plan, Request, describe_problems, make_plan
 from mmbench.splits import leaks
@@ -29,6 +30,15 @@ def plan_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: dict[int, st
 
     monkeypatch.setattr(registry.load("digits", "task"), "TASK", replace(task, load=load))
     return make_plan(Request("digits", Settings(method="majority", seeds="1"), tmp_path), registry)
+
+
+def test_a_primary_metric_that_is_none_is_told(tmp_path, monkeypatch):
+    registry = Registry()
+    task = registry.load("digits", "task").TASK
+    protocols = (replace(task.protocols[0], primary_metric="macro_f"),)
+    monkeypatch.setattr(registry.load("digits", "task"), "TASK", replace(task, protocols=protocols))
+    with pytest.raises(UsageError, match="unknown primary metric of protocol default 'macro_f': did you mean macro_f1"):
+        make_plan(Request("digits", Settings(method="majority", seeds="1"), tmp_path), registry)
 
 
 def test_another_split_is_another_run(tmp_path, monkeypatch):

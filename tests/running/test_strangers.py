@@ -221,8 +221,8 @@ def loaded(load) -> Dataset:
         ({"facets": {"event": np.array(["e"])}}, "facet event: 1 values"),
         ({"targets": {}}, "no targets of concept y"),
         ({"targets": {"y": np.array([0, 1, 2, 0])}}, "targets of y: 0 to 2, expected -1 to 1"),
-        ({"targets": {"y": np.array([0.0, 1, 1, 0])}}, "expected integer (4,)"),
-        ({"targets": {"y": np.zeros((4, 2), dtype=np.int64)}}, "expected integer (4,)"),
+        ({"targets": {"y": np.array([0.0, 1, 1, 0])}}, "expected integer array (4,)"),
+        ({"targets": {"y": np.zeros((4, 2), dtype=np.int64)}}, "expected integer array (4,)"),
         (
             {"targets": {"y": np.zeros(4, dtype=np.int64), "kinds": np.full((4, 2), 2)}},
             "kinds: 2 to 2, expected -1 to 1",
@@ -230,6 +230,21 @@ def loaded(load) -> Dataset:
         ({"problems": (Problem("joint", ("z",), np.array(["train"] * 4)),)}, "a concept z that is not declared"),
         ({"problems": (Problem("joint", ("y",), np.array(["train", "dev", "test", ""])),)}, "holds 'dev'"),
         ({"problems": (Problem("joint", ("y",), np.array(["train"])),)}, "shape (1,)"),
+        ({"problems": (Problem("joint", ("y",), ["train"] * 4),)}, "expected array (4,)"),
+        ({"problems": ()}, "there are no problems"),
+        ({"ids": ["a", "b", "c", "d"]}, "ids: a list, expected an array"),
+        ({"groups": np.zeros((4, 1))}, "groups: a ndarray, expected an array of texts, one a row"),
+        ({"fingerprint": None}, "fingerprint: (None,), expected texts"),
+        ({"notes": "one note"}, "notes: 'one note', expected texts"),
+        ({"inputs": {"x": np.zeros(4)}}, "inputs of x: shape (4,), expected 2 axes of a vector"),
+        ({"concepts": (Concept("y", ("no", "no")),)}, "labels of y: no, no, expected each once"),
+        ({"concepts": (Concept("y", ("no", "yes")),) * 2}, "concepts: y, y, expected each once"),
+        ({"concepts": (Concept("y", ("no", "yes"), "skore"),)}, "concept y is 'skore', expected exclusive"),
+        (
+            {"targets": {"y": np.zeros(4, dtype=np.int64), "kinds": np.array([[-1, 0]] * 4)}},
+            "a row is -1 in some of its labels",
+        ),
+        ({"targets": {"y": [0, 1, 0, 1]}}, "expected integer array (4,)"),
     ],
 )
 def test_data_that_are_not_as_the_contract_says_are_one_line(changes: dict, said: str) -> None:
@@ -242,7 +257,10 @@ def test_data_as_the_contract_says_pass() -> None:
     given = dataset()
     assert loaded(lambda request: given) is given
     score = Concept("s", ("how much",), "score")
-    assert loaded(lambda request: dataset(concepts=(score,), targets={"s": np.array([0.5, np.nan, 3, 1])}, problems=()))
+    scored = (Problem("s", ("s",), np.array(["train"] * 4)),)
+    assert loaded(
+        lambda request: dataset(concepts=(score,), targets={"s": np.array([0.5, np.nan, 3, 1])}, problems=scored)
+    )
 
 
 def test_what_a_loader_raises_is_one_line_with_its_place() -> None:
