@@ -64,6 +64,7 @@ def _runs(what: str, out: Path, extra: list[Path]) -> list[tuple[str, ...]]:
     for path in sorted(out.glob("*/run.json")):
         folder = RunFolder(path.parent)
         try:
+            folder.check_info()
             info = folder.info()
             statuses = [result["status"] for cell, result in folder.results() if not cell.method.startswith(CEILING)]
         except MmbenchError as error:

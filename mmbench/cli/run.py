@@ -210,7 +210,10 @@ def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> 
 
     jobs = settings.jobs or 1
     _announce(plan, jobs)
-    if not plan.todo and (plan.folder.path / RUN).is_file():
+    known = (plan.folder.path / RUN).is_file()
+    if known:
+        plan.folder.check_info()
+    if not plan.todo and known:
         from mmbench.running.run import remember_studies
 
         remember_studies(plan)

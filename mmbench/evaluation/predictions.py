@@ -120,6 +120,8 @@ def read_predictions(path: Path, concepts: Sequence[Concept], split: Literal["va
                 if f"scores/{concept.name}" not in file.files:
                     continue
                 scores, target, mask = (file[f"{kind}/{concept.name}"][here] for kind in ("scores", "targets", "mask"))
+                if not np.isfinite(scores).all():
+                    raise ValueError(f"scores of {concept.name} that are no numbers")
                 found[concept.name] = labelled_rows(concept, ids[here], groups[here], scores, target, mask)
     except UNREADABLE as error:
         raise _damaged(path, error) from None

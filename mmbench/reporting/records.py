@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mmbench import evaluation
 from mmbench.contracts import Concept
-from mmbench.errors import UsageError, unknown
+from mmbench.errors import MmbenchError, UsageError, unknown
 from mmbench.evaluation.bootstrap import holm
 from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import METRICS, MetricValue, compute
@@ -266,7 +266,13 @@ def _read(by_method: dict[str, list[Stored]], info: dict[str, Any], order: list[
         tuned = (source or info)["config"]["thresholds"] == "val"
         for cell, result, path in ((s.cell, s.result, s.predictions) for s in by_method[method]):
             val = read_predictions(path, concepts, "val") if tuned else {}
-            for name, predictions in read_predictions(path, concepts, "test").items():
+            test = read_predictions(path, concepts, "test")
+            if found and found.keys() != test.keys():
+                raise MmbenchError(
+                    f"{path} has other concepts than {method} at other seeds: delete the folder of the one that lacks "
+                    "some, and the same command runs the cell again"
+                )
+            for name, predictions in test.items():
                 thresholds = tune_thresholds(val[name]) if tuned else None
                 own = shared(predictions, held.setdefault(name, predictions))
                 twin = computed.get((name, result.get("same_as_seed", -1)))

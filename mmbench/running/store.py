@@ -19,6 +19,17 @@ from mmbench.errors import MmbenchError, UsageError
 SCHEMA_VERSION = 1
 RUN = "run.json"
 INSIDE = "inside.json"
+KEYS = {  # what every ``run.json`` holds, by its part
+    "": (
+        "task", "protocol", "config", "overrides", "metric_version", "fingerprint", "features", "concepts", "problems",
+        "unreadable_inputs", "versions", "git", "machine",
+    ),
+    "task": ("name", "title", "licence", "citation", "group", "generated", "notes", "proposed", "obtain"),
+    "protocol": ("name", "summary", "citation", "split", "primary_metric", "warning", "suite"),
+    "config": (
+        "task", "protocol", "options", "modalities", "concepts", "encoders", "split_seed", "thresholds", "training",
+    ),
+}  # fmt: skip
 CEILING = "ceiling:"  # the methods of a generated sample's best possible scores
 
 
@@ -81,6 +92,16 @@ class RunFolder:
                 f"{path} has schema version {info.get('schema_version')}, this mmbench reads {SCHEMA_VERSION}"
             )
         return info
+
+    def check_info(self) -> None:
+        """Raise a UsageError where ``run.json`` lacks what every one holds."""
+        info = self.info()
+        parts = {part: info.get(part, {}) if part else info for part in KEYS}
+        absent = [f"{part}.{key}".strip(".") for part, keys in KEYS.items() for key in keys if key not in parts[part]]
+        if absent:
+            raise UsageError(
+                f"{self.path / RUN} lacks {', '.join(absent)}: delete it, and the same command writes it again"
+            )
 
     def check_writable(self) -> None:
         """Raise a UsageError where the run could not be written; nothing is left behind."""
@@ -300,23 +321,29 @@ def find_run(selector: str | None, out: Path) -> RunFolder:
     """The run that a RUN argument means: a path, a name (or its beginning) under ``out``, or omitted the latest.
 
     Raises:
-        UsageError: no such run, or a name that several runs begin with.
+        UsageError: no such run, a name that several runs begin with, or a run whose ``run.json`` is not whole.
     """
+    folder = RunFolder(_run_path(selector, out))
+    folder.check_info()
+    return folder
+
+
+def _run_path(selector: str | None, out: Path) -> Path:
     runs = (
         sorted((p.parent for p in out.glob("*/run.json")), key=lambda p: (_latest(p), p.name)) if out.is_dir() else []
     )
     if selector is None:
         if not runs:
             raise UsageError(f"no run under {out}: start one with `mmbench run --task crisismmd --method all`")
-        return RunFolder(runs[-1])
+        return runs[-1]
     if (Path(selector) / "run.json").is_file():
-        return RunFolder(Path(selector))
+        return Path(selector)
     matches = [run for run in runs if run.name == selector] or [r for r in runs if r.name.startswith(selector)]
     if len(matches) != 1:
         known = ", ".join(run.name for run in (matches or runs)) or "none"
         problem = "is ambiguous" if matches else "is no run"
         raise UsageError(f"'{selector}' {problem}: under {out} there {'are' if matches else 'is'} {known}")
-    return RunFolder(matches[0])
+    return matches[0]
 
 
 def _latest(run: Path) -> float:

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 
-from mmbench.errors import NotComparableError, UsageError
+from mmbench.errors import MmbenchError, NotComparableError, UsageError
 from mmbench.evaluation.metrics import metrics_of
 from mmbench.evaluation.predictions import write_predictions
 from mmbench.reporting import spreads
@@ -367,6 +367,24 @@ def test_thresholds_are_tuned_on_validation_and_nowhere_else(add, few):
     assert one(make_records(folder), "ours+dmtl", "precision", "many")["mean"] == pytest.approx(MANY[TEST].mean())
     folder.write_info(run_info(thresholds="fixed"))
     assert one(make_records(folder), "ours+dmtl", "macro_f1", "many")["mean"] == 1.0
+
+
+def test_a_seed_without_one_of_the_concepts_is_no_seed_of_the_rest(add, few):
+    scores = scores_of(0.8, 0)
+    add("ours+dmtl", 0, scores)
+    folder = add("ours+dmtl", 1, {"many": scores["many"]})
+    folder.write_info(run_info())
+    with pytest.raises(MmbenchError, match=r"seed-1.*has other concepts than ours\+dmtl at other seeds"):
+        make_records(folder)
+
+
+def test_scores_that_are_no_numbers_are_damage(add, few):
+    scores = scores_of(0.8, 0)
+    scores["many"][:, 0] = np.nan
+    folder = add("ours+dmtl", 0, scores)
+    folder.write_info(run_info())
+    with pytest.raises(MmbenchError, match=r"predictions\.npz is damaged"):
+        make_records(folder)
 
 
 def test_methods_with_other_seeds_are_shown_but_not_compared(add, few):

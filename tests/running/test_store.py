@@ -12,7 +12,7 @@ import pytest
 
 from mmbench.errors import MmbenchError, UsageError
 from mmbench.running import store
-from mmbench.running.store import Cell, RunFolder, find_run, folder_name, write_atomically
+from mmbench.running.store import KEYS, Cell, RunFolder, find_run, folder_name, write_atomically
 
 CELL = Cell("joint", "igfn:delta=0.1+dmtl", 3)
 
@@ -224,7 +224,8 @@ def test_an_atomic_write_leaves_the_old_text_on_failure(tmp_path):
 def runs(tmp_path) -> Path:
     out = tmp_path / "runs"
     for age, name in enumerate(["digits-a-1111", "crisismmd-mt25-3fa9", "crisismmd-mt25-3fa91"]):
-        RunFolder(out / name).write_info({"name": name})
+        parts = {part: dict.fromkeys(keys, "") for part, keys in KEYS.items()}
+        RunFolder(out / name).write_info({**parts.pop(""), **parts, "name": name})
         os.utime(out / name / "run.json", (1000 + age, 1000 + age))
     return out
 
@@ -247,6 +248,17 @@ def test_a_run_is_found_by_path_wherever_it_lies(runs, tmp_path, monkeypatch):
     assert find_run(str(runs / "digits-a-1111"), tmp_path / "none").path == runs / "digits-a-1111"
     monkeypatch.chdir(runs)
     assert find_run("digits-a-1111/", tmp_path / "none").info()["name"] == "digits-a-1111"
+
+
+@pytest.mark.parametrize("absent", ["task", "task.title", "config.encoders", "versions"])
+def test_a_run_that_lacks_what_every_one_holds_is_told(runs, absent):
+    folder = RunFolder(runs / "digits-a-1111")
+    info = folder.info()
+    *part, key = absent.split(".")
+    (info[part[0]] if part else info).pop(key)
+    folder.write_info(info)
+    with pytest.raises(UsageError, match=rf"run\.json lacks {absent}.*delete it"):
+        find_run("digits", runs)
 
 
 def test_the_latest_run_is_the_one_that_last_got_a_cell(runs):
