@@ -183,8 +183,8 @@ def write(folder: Path, init: str = "pass", forward: str = "return views.flatten
             "a row stands alone",
             "a row alone gets",
         ),
-        ("pass", "return views[:, :, :-1].flatten(1)", "trains and predicts", "RuntimeError: mat1 and mat2 shapes"),
-        ("pass", "return views[:, :2].flatten(1)", "3 modalities", "RuntimeError"),
+        ("pass", "return views[:, :, :-1].flatten(1)", "trains and predicts", "ValueError: the fusion returned shape"),
+        ("pass", "return views[:, :2].flatten(1)", "3 modalities", "ValueError"),
         ("pass", "raise SystemExit('no')", "trains and predicts", "SystemExit: no (mine.py, line 16)"),
     ],
 )
