@@ -76,7 +76,8 @@ def _role(name: str, cells: Sequence[Cell], n: int, guess_label: bool, first: bo
         return "unused"
     if any(isinstance(cell, list) for cell in cells):
         return "label" if guess_label and different <= 4 * MOST_LABELS else "unused"
-    if words[-1] in SPLIT_NAMES and all(cell.strip().lower() in SPLIT_WORDS for cell in flat):
+    parts = {SPLIT_WORDS.get(cell.strip().lower()) for cell in flat}
+    if None not in parts and (words[-1] in SPLIT_NAMES or parts >= {"train", "test"}):
         return "split"
     if words[-1] in SPLIT_NAMES[:-1] or LABELLERS.intersection(words):
         return "unused"  # a split in other words, who labelled: of no sample's own, and no input

@@ -139,3 +139,14 @@ def test_odd_names_and_texts_survive(tmp_path: Path) -> None:
     card.write_text(propose(path), encoding="utf-8")
     (labels,) = read_card(card).targets.values()
     assert set(labels.labels) == {"é", '"', "\\", "\x7f", "😀"}
+
+
+@pytest.mark.parametrize(("words", "split"), [(("train", "dev", "test"), True), (("train", "bus", "test"), False)])
+def test_a_split_is_known_by_its_words_whatever_it_is_called(
+    words: tuple[str, ...], split: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("x,of,label\n" + "".join(f"{i / 7},{words[i % 3]},{'ab'[i % 2]}\n" for i in range(40)))
+    text = propose(path)
+    assert ('[split]\ncolumn = "of"' in text) is split
+    assert ('categorical = ["of"]' in text) is not split
