@@ -302,8 +302,7 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
     path = folder / "result.json"
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(result, dict) or not {"status", "problem", "method", "seed"} <= result.keys():
-            raise ValueError("it is no cell's record")
+        _check_record(result)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -311,6 +310,20 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
             f"{path} is damaged ({error}): delete its folder, and the same command runs the cell again"
         ) from None
     return result
+
+
+def _check_record(record: Any) -> None:
+    """Raise a ValueError where a cell's record lacks what all that read it rely on."""
+    if not isinstance(record, dict):
+        raise ValueError("it is no cell's record")
+    kinds: dict[str, Any] = {"status": str, "problem": str, "method": str, "seed": int}
+    if record.get("status") == "done":
+        kinds |= {"timings": dict, "parameters": int | None, "energy": dict | None}
+    else:
+        kinds |= {"error": dict}
+    wrong = [key for key, kind in kinds.items() if key not in record or not isinstance(record[key], kind)]
+    if wrong:
+        raise ValueError(f"no {' and no '.join(wrong)} as a cell's record holds")
 
 
 def _json(value: dict[str, Any]) -> str:

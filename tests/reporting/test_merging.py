@@ -60,7 +60,10 @@ def stored(path: Path, method: str = "other+equal", first_id: int = 0, **changes
             write_predictions, ids=ids, groups=ids, split=SPLIT, scores={"many": np.where(TRUTH, 0.4, 0.1)},
             targets={"many": TRUTH.astype(np.int64)}, mask={"many": np.ones(N, bool)},
         )  # fmt: skip
-        result = {"status": "done", "problem": "joint", "method": method, "seed": seed, "timings": {}, "plugins": {}}
+        result = {
+            "status": "done", "problem": "joint", "method": method, "seed": seed, "timings": {}, "parameters": 1,
+            "energy": None, "plugins": {},
+        }  # fmt: skip
         folder.write_cell(Cell("joint", method, seed), result, write)
     folder.write_info(info)
     return folder

@@ -17,8 +17,12 @@ from mmbench.running.store import KEYS, Cell, RunFolder, find_run, folder_name, 
 CELL = Cell("joint", "igfn:delta=0.1+dmtl", 3)
 
 
+INCOMPLETE = '{"status": "done", "problem": "p", "method": "m", "seed": 0, "parameters": 1, "energy": 3}'
+
+
 def record(cell: Cell = CELL, **more) -> dict:
-    return {"status": "done", "problem": cell.problem, "method": cell.method, "seed": cell.seed, **more}
+    place = {"problem": cell.problem, "method": cell.method, "seed": cell.seed}
+    return {"status": "done", **place, "timings": {}, "parameters": None, "energy": None, **more}
 
 
 def files_below(folder: Path) -> list[str]:
@@ -134,7 +138,9 @@ def test_results_are_sorted_by_problem_method_and_seed_as_a_number(folder):
     assert [cell.seed for cell, _ in folder.siblings(Cell("a", "x", 9))] == [0, 10]
 
 
-@pytest.mark.parametrize("text", ["", "{", "\x00\x01", "[]", "null", "3", "{}", '{"status": "done"}', "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "\x00\x01", "[]", "null", "3", "{}", '{"status": "done"}', INCOMPLETE, "\udcff"]
+)
 def test_a_damaged_result_is_one_line_that_says_what_to_do(folder, text):
     folder.write_cell(CELL, record(), lambda path: path.write_bytes(b"scores"))
     path = folder.cell_path(CELL) / "result.json"
@@ -174,7 +180,7 @@ def test_text_is_utf8_whatever_the_locale():
     code = (
         "import tempfile, pathlib; from mmbench.running.store import Cell, RunFolder; "
         "f = RunFolder(pathlib.Path(tempfile.mkdtemp())); c = Cell('p', 'm', 0); f.write_info({}); f.info(); "
-        "f.write_cell(c, {'status': 'done', 'problem': 'p', 'method': 'm', 'seed': 0}); f.result(c)"
+        f"f.write_cell(c, {record(Cell('p', 'm', 0))}); f.result(c)"
     )
     flags = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
     done = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=False)
