@@ -32,8 +32,14 @@ METHODS = {"good+equal": 0.9, "poor<&>|+equal": 0.7}
 def info(**config) -> dict:
     sizes = {"n_train": 0, "n_val": 40, "n_test": 120, "n_groups": 60}
     return {
-        "task": {"name": "toy", "title": "Toy (generated)", "group": "tweet", "generated": True, "proposed": "x"},
-        "protocol": {"name": "plain", "split": "official", "primary_metric": "macro_f1", "warning": "", "suite": []},
+        "task": {
+            "name": "toy", "title": "Toy (generated)", "licence": "none", "citation": "", "group": "tweet",
+            "generated": True, "notes": [], "proposed": "x", "obtain": "",
+        },
+        "protocol": {
+            "name": "plain", "summary": "", "citation": "", "split": "official", "primary_metric": "macro_f1",
+            "warning": "", "suite": [],
+        },
         "config": {
             "task": "toy", "protocol": "plain", "thresholds": "val", "options": {"labels": "union"}, "split_seed": 4,
             "modalities": ["text"], "concepts": ["sort", "many"], "encoders": {"text": "tfidf-svd"},
@@ -48,6 +54,7 @@ def info(**config) -> dict:
             {"name": "many", "labels": ["x", "y"], "kind": "multilabel", "background": None},
         ],
         "problems": [{"name": "joint", "concepts": {"sort": sizes, "many": sizes}}],
+        "unreadable_inputs": {},
         "versions": {"mmbench": "0.1.0", "torch": "2.13.0"},
         "git": {"commit": "c" * 40, "dirty": False},
         "machine": {"processor": "a processor"},
