@@ -30,6 +30,7 @@ KEYS = {  # what every ``run.json`` holds, by its part
         "task", "protocol", "options", "modalities", "concepts", "encoders", "split_seed", "thresholds", "training",
     ),
 }  # fmt: skip
+LISTS = {"concepts": ("name", "labels", "kind", "background"), "problems": ("name", "concepts")}
 CEILING = "ceiling:"  # the methods of a generated sample's best possible scores
 
 
@@ -96,8 +97,12 @@ class RunFolder:
     def check_info(self) -> None:
         """Raise a UsageError where ``run.json`` lacks what every one holds."""
         info = self.info()
-        parts = {part: info.get(part, {}) if part else info for part in KEYS}
+        parts = {part: _whole(info.get(part)) if part else info for part in KEYS}
         absent = [f"{part}.{key}".strip(".") for part, keys in KEYS.items() for key in keys if key not in parts[part]]
+        for name, keys in LISTS.items():
+            listed = info.get(name)
+            whole = isinstance(listed, list) and all(set(keys) <= _whole(item).keys() for item in listed)
+            absent += [] if whole or name in absent else [f"whole {name}"]
         if absent:
             raise UsageError(
                 f"{self.path / RUN} lacks {', '.join(absent)}: delete it, and the same command writes it again"
@@ -296,6 +301,11 @@ def _renamed(temporary: Path, final: Path) -> bool:
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _whole(part: Any) -> dict[str, Any]:
+    """A part of a file that someone may have edited; {} where it is no object."""
+    return part if isinstance(part, dict) else {}
 
 
 def _read_result(folder: Path) -> dict[str, Any] | None:

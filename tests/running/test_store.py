@@ -25,6 +25,12 @@ def record(cell: Cell = CELL, **more) -> dict:
     return {"status": "done", **place, "timings": {}, "parameters": None, "energy": None, **more}
 
 
+def whole_info() -> dict:
+    """A ``run.json`` with all that every one holds, and nothing in it."""
+    parts = {part: dict.fromkeys(keys, "") for part, keys in KEYS.items()}
+    return {**parts.pop(""), **parts, "concepts": [], "problems": []}
+
+
 def files_below(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
@@ -230,8 +236,7 @@ def test_an_atomic_write_leaves_the_old_text_on_failure(tmp_path):
 def runs(tmp_path) -> Path:
     out = tmp_path / "runs"
     for age, name in enumerate(["digits-a-1111", "crisismmd-mt25-3fa9", "crisismmd-mt25-3fa91"]):
-        parts = {part: dict.fromkeys(keys, "") for part, keys in KEYS.items()}
-        RunFolder(out / name).write_info({**parts.pop(""), **parts, "name": name})
+        RunFolder(out / name).write_info(whole_info() | {"name": name})
         os.utime(out / name / "run.json", (1000 + age, 1000 + age))
     return out
 
@@ -319,3 +324,22 @@ def test_an_older_cell_comes_back_where_the_newer_one_cannot_take_its_place(fold
     with pytest.raises(UsageError, match="Input/output error"):
         folder.write_cell(CELL, record(note="new"))
     assert folder.result(CELL)["note"] == "old" and folder.is_done(CELL)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "told"),
+    [
+        ("task", None, "task.name"),
+        ("config", 3, "config.task"),
+        ("concepts", None, "whole concepts"),
+        ("concepts", [{"name": "x"}], "whole concepts"),
+        ("problems", [3], "whole problems"),
+    ],
+)
+def test_a_run_whose_parts_are_of_other_types_is_told(tmp_path, part, value, told):
+    run = RunFolder(tmp_path / "run")
+    run.write_info(whole_info())
+    run.check_info()
+    run.write_info(whole_info() | {part: value})
+    with pytest.raises(UsageError, match=rf"run\.json lacks .*{told}.*delete it"):
+        run.check_info()
