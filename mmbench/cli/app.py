@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -24,7 +26,7 @@ from mmbench.cli import (
     score,
     validate,
 )
-from mmbench.errors import MmbenchError
+from mmbench.errors import MmbenchError, UsageError
 
 INTERRUPTED = 130
 
@@ -75,7 +77,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     0 fine, 1 cells failed or the gate found a regression, 2 wrong request, 3 not comparable, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one without Δ is told of it by its escape
+            stream.reconfigure(errors="backslashreplace")
     try:
+        _require_folder()
         code = app(arguments, standalone_mode=False)
     except MmbenchError as error:
         _complain(str(error))
@@ -92,6 +98,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if code == INTERRUPTED:
         _complain("interrupted: finished cells are kept, and the same command goes on from there")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _require_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError("the current folder cannot be opened, it may have been removed: go to another") from error
 
 
 def _complain(message: str) -> None:

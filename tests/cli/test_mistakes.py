@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
+
 import pytest
 
 SAMPLE = ("run", "crisismmd")
@@ -100,3 +105,19 @@ def test_modalities_that_a_suite_cannot_use_are_left_out_with_a_line(mmbench):
     assert "left out tensor+equal" in done.err
     assert "left out only:image" in done.err
     assert "modalities=text" in done.out
+
+
+def test_a_current_folder_that_was_removed(tmp_path):
+    (tmp_path / "gone").mkdir()
+    script = f"cd gone && rmdir ../gone && exec {shlex.quote(sys.executable)} -m mmbench list tasks"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == "mmbench: the current folder cannot be opened, it may have been removed: go to another\n"
+
+
+def test_a_terminal_that_has_no_letters_but_ascii(tmp_path):
+    spoken = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "mmbench", *DIGITS, "--method", "majority", "--seeds", "1", "--no-energy"]
+    done = subprocess.run(command, cwd=tmp_path, env=spoken, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert rb"digits \xb7 protocol default" in done.stdout
