@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -49,15 +50,20 @@ def arrays_beside(table: Table, ids: Sequence[str]) -> Iterator[tuple[str, list[
         found = []
         for name in [name for name in arrays.names if name not in columns][:MOST]:
             with suppress(UsageError):
-                if lines := _fitting(arrays.open(name), columns, table.n, ids):
+                if lines := _fitting(name, arrays.open(name), columns, table.n, ids):
                     found.append((name, lines))
         for name, lines in found:
             where = [f"file = {json.dumps(path.name)}", *([f"array = {json.dumps(name)}"] if name else [])]
             yield name if len(found) > 1 else path.stem, [lines[0], *where, *lines[1:]]
 
 
-def _fitting(array: NDArray[Any], columns: dict[str, NDArray[Any]], n: int, ids: Sequence[str]) -> list[str]:
-    """The lines about an array whose rows are those of the table, or are named by its ids; else none."""
+def _fitting(
+    called: str, array: NDArray[Any], columns: dict[str, NDArray[Any]], n: int, ids: Sequence[str]
+) -> list[str]:
+    """The lines about an array whose rows are those of the table, or are named by its ids; else none.
+
+    Of several columns that may be its lengths, one with a word of the array's own name is, or one that fills it.
+    """
     wanted = set(ids)
     by_id = {
         name: len(column)
@@ -65,17 +71,20 @@ def _fitting(array: NDArray[Any], columns: dict[str, NDArray[Any]], n: int, ids:
         if 2 * len(wanted.intersection(map(str, column.tolist()))) > len(wanted) > 0
     }
     counts = {name: column for name, column in columns.items() if column.dtype.kind in "iu" and (column >= 0).all()}
+    fills = {name: array.shape[1:2] == (column.max(initial=0),) for name, column in counts.items()}
+    likely = sorted(counts, key=lambda name: (not _words(called) & _words(name), not fills[name]))
     if array.ndim in (2, 3) and array.shape[1]:
         own = next((name for name, length in by_id.items() if length == len(array)), "")
         if own or len(array) == n:
             lines = ['kind = "features"' if array.ndim == 2 else 'kind = "sequence"']
             lines += [f"ids = {json.dumps(own)}"] if own else []
             if array.ndim == 3:
-                fits = (c for c, held in counts.items() if len(held) == len(array) and 0 < held.max() <= array.shape[1])
-                lines += [f"lengths = {json.dumps(name)}" for name in list(fits)[:1] if name not in by_id]
+                fits = [c for c in likely if len(counts[c]) == len(array) and 0 < counts[c].max() <= array.shape[1]]
+                lines += [f"lengths = {json.dumps(name)}" for name in fits if name not in by_id][:1]
             return lines
     if array.ndim == 2:
-        for name, held in counts.items():
+        for name in likely:
+            held = counts[name]
             own = next((other for other, length in by_id.items() if length == len(held) and other != name), "")
             if int(held.sum()) == len(array) and (own or len(held) == n):
                 return [
@@ -84,3 +93,7 @@ def _fitting(array: NDArray[Any], columns: dict[str, NDArray[Any]], n: int, ids:
                     f"lengths = {json.dumps(name)}",
                 ]
     return []
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[^\W_]+", name.lower()))

@@ -107,6 +107,21 @@ def test_arrays_are_named_by_their_file_unless_it_has_several(tmp_path: Path) ->
     ]  # fmt: skip
 
 
+def test_lengths_are_those_of_the_same_name_or_that_fill_the_array(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("id,label\n" + "".join(f"{i},{'xy'[i % 2]}\n" for i in range(40)))
+    two, three = np.arange(40) % 2 + 1, np.arange(40) % 3 + 1
+    padded = {"text": np.zeros((40, 3, 4)), "video_x": np.zeros((40, 3, 5))}
+    np.savez(tmp_path / "seq.npz", **padded, text_len=two, video_len=three)
+    np.savez(tmp_path / "other.npz", x=np.zeros((40, 3, 4)), n=two, m=three)
+    np.savez(tmp_path / "steps.npz", audio=np.zeros((60, 4)), motion=np.zeros((60, 5)), len_audio=two, len_motion=two)
+    path.with_suffix(".toml").write_text(propose(path))
+    chosen = {name: item.lengths for name, item in read_card(path.with_suffix(".toml")).inputs.items()}
+    assert chosen == {
+        "text": "text_len", "video_x": "video_len", "other": "m", "audio": "len_audio", "motion": "len_motion",
+    }  # fmt: skip
+
+
 def test_folds_in_other_words_and_who_labelled_are_no_inputs(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     rows = "".join(f"{i},some words here {i},{i % 5},a{i % 3},{'xy'[i % 2]}\n" for i in range(40))
