@@ -31,7 +31,9 @@ MOST_LOOKED_FOR = 100  # files of a column, to see below which folder they are
 FEWEST_NUMBERED = 4  # columns such as x_1, x_2, …, from which on they are one modality
 NUMBERED = re.compile(r"^(.*?\D)\d+$")
 MEDIA = ("image", "audio", "video")
-PLAIN = frozenset("all annotations data dataset index label labels meta metadata split splits table".split())
+PLAIN = frozenset((
+    "all", "annotations", "data", "dataset", "index", "label", "labels", "meta", "metadata", "split", "splits", "table",
+))  # fmt: skip
 
 
 def propose(path: Path, labels: Sequence[str] = ()) -> str:
