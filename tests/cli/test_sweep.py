@@ -71,9 +71,9 @@ def test_the_value_that_is_best_on_validation_is_chosen(swept, tmp_path):
 
 def test_the_sweep_is_drawn_and_told_in_every_form(swept, tmp_path):
     mmbench, _ = swept
-    for form in ("table", "markdown", "latex", "html"):
-        assert "sweep of mine scale" in mmbench("report", "--format", form).out
-    assert "At the chosen value" in mmbench("report", "--format", "html").out
+    forms = {form: mmbench("report", "--format", form).out for form in ("table", "markdown", "latex", "html")}
+    assert all("sweep of mine scale" in text for text in forms.values())
+    assert "At the chosen value" in forms["html"]
     mmbench("report", "--figures", "figures")
     assert list((tmp_path / "figures").rglob("sweep-mine-scale-parity.png"))
 
