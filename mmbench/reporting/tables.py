@@ -171,10 +171,15 @@ def table_title(collection: Collection, problem: str, concept: str, head: str) -
 
 
 def decimals(low: float | None, high: float | None) -> int:
-    """Decimals that an interval supports: two significant digits of its half-width, at most three decimals."""
+    """Decimals that an interval supports: two significant digits of its half-width, at most three decimals.
+
+    An interval that three decimals would print as a point is given one significant digit.
+    """
     if low is None or high is None or not high > low:
         return 3
-    return min(3, max(0, 1 - math.floor(math.log10((high - low) / 2))))
+    half = (high - low) / 2
+    first = -math.floor(math.log10(half))
+    return first if half < 0.0005 else min(3, max(0, 1 + first))
 
 
 def number(value: float | None, places: int = 3) -> str:

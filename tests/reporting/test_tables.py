@@ -215,8 +215,11 @@ def test_a_narrow_terminal_leaves_out_columns_and_says_so_but_cuts_no_number():
 
 @pytest.mark.parametrize(
     ("low", "high", "places"),
-    [(0.70, 0.74, 3), (0.5, 0.6, 3), (0.3, 0.5, 2), (0.2, 0.7, 2), (0.8, 0.8, 3), (0.8999, 0.9001, 3), (None, None, 3)],
-)
+    [
+        (0.70, 0.74, 3), (0.5, 0.6, 3), (0.3, 0.5, 2), (0.2, 0.7, 2), (0.8, 0.8, 3), (None, None, 3),
+        (0.899, 0.9005, 3), (0.8998, 0.9001, 4), (0.0001, 0.0004, 4), (0.00001, 0.00004, 5),
+    ],
+)  # fmt: skip
 def test_no_more_digits_than_two_of_the_half_width(low, high, places):
     assert decimals(low, high) == places
 
