@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,9 @@ from mmbench.errors import UsageError, unknown
 from mmbench.evaluation.stressed import AXES, WHOLE, Scenario
 from mmbench.hashing import derive_seed
 from mmbench.locate import cache_folder
-from mmbench.running.prepare import Part
+
+if TYPE_CHECKING:
+    from mmbench.running.prepare import Part  # takes torch along, which reports of stressed runs do without
 
 Levels = Mapping[str, tuple[float, ...]]
 Rows = NDArray[np.bool_]

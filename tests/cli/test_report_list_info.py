@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -23,6 +25,17 @@ def run(mmbench):
     done = mmbench("run", "digits", "--method", "igfn+dmtl,majority", "--seeds", "2", "--epochs", "1", "--no-energy")
     assert done.code == 0, done.err
     return mmbench
+
+
+@pytest.mark.parametrize("verb", [("report",), ("report", "--format", "html"), ("compare",)])
+def test_what_reads_stored_predictions_takes_no_torch_along(run, verb, tmp_path):
+    code = (
+        "import sys; from mmbench.cli.app import main\n"
+        f"try: main({list(verb)})\n"
+        "except SystemExit as ended: sys.exit(ended.code or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_json_is_the_list_of_records(run):
