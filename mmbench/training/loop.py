@@ -82,12 +82,16 @@ def train_network(
             losses, active = network.losses(output, batch, measure)
             if len(active) == 0:
                 continue
-            if not torch.isfinite(losses).all():
+            if not math.isfinite(losses.sum().item()):
                 raise DivergedError(f"the training loss is not finite in epoch {epoch}: lower training.learning_rate")
             total = strategy.combine(losses, active, _gramian(network, output, losses, strategy.gradients))
             optimiser.step(total if output.penalty is None else total + output.penalty)
-            sums.index_add_(0, active, losses.detach().double())
-            batches.index_add_(0, active, torch.ones_like(losses, dtype=torch.float64))
+            if len(active) == len(objectives):
+                sums += losses.detach()
+                batches += 1
+            else:
+                sums.index_add_(0, active, losses.detach().double())
+                batches.index_add_(0, active, torch.ones_like(losses, dtype=torch.float64))
         means = sums / batches
         used = strategy.loss_weights()
         history["weights"] += [] if used is None else [used.cpu().tolist()]

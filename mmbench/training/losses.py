@@ -123,7 +123,7 @@ def objective_losses(
         MmbenchError: weights of fewer classes than the concept has.
     """
     total: list[Tensor] = []
-    count: list[Tensor] = []
+    count: list[int] = []
     places: list[int] = []
     for concept, group in _by_concept(objectives):
         logits, target = outputs[concept], targets[concept]
@@ -134,22 +134,23 @@ def objective_losses(
         else:
             target, row_losses = _class_losses(logits, target, of, focus, weights)
         known = has_label(target)
-        if not known.any():
+        held: list[int] = known.sum(0).cpu().tolist()
+        if not any(held):
             continue
-        count.append(known.sum(0))
-        total.append((row_losses * known).sum(0))
+        if min(held) < len(known):
+            row_losses = row_losses * known
+        total.append(row_losses.sum(0))
+        count += held
         places += group
     if not places:
         nothing = next(iter(outputs.values())).new_zeros(0)
         return nothing, nothing.long()
-    counts, order = torch.cat(count), torch.tensor(places, device=total[0].device)
-    losses, active = torch.cat(total) / counts.clamp(min=1), counts > 0
-    if not active.all():
-        losses, order = losses[active], order[active]
-    if places == sorted(places):
-        return losses, order
-    rank = order.argsort()
-    return losses[rank], order[rank]
+    losses = torch.cat(total)
+    losses = losses / torch.tensor([max(held, 1) for held in count], device=losses.device)
+    order = sorted((i for i, held in enumerate(count) if held), key=places.__getitem__)
+    if order != list(range(len(count))):
+        losses = losses[order]
+    return losses, torch.tensor([places[i] for i in order], device=losses.device)
 
 
 def _class_losses(
@@ -160,9 +161,10 @@ def _class_losses(
         margin = _margin(logits, target.clamp(min=0)).unsqueeze(1)
         target = target.unsqueeze(1)
     else:
-        columns = torch.tensor([objective.index for objective in of], device=target.device)
-        target = target[:, columns] if target.ndim == 2 else _one_against_rest(target, columns)
-        margin = torch.where(target == 1, logits[:, columns], -logits[:, columns])
+        columns = [objective.index for objective in of]
+        target = _columns(target, columns) if target.ndim == 2 else _one_against_rest(target, columns)
+        logits = _columns(logits, columns)
+        margin = torch.where(target == 1, logits, -logits)
     row_losses = focal(margin, focus)
     if weights is not None:
         table = torch.stack([weights[objective.name] for objective in of]).to(row_losses)
@@ -217,13 +219,22 @@ def standardised(targets: Mapping[str, Tensor], scales: Mapping[str, Scale]) -> 
     return {c: (t - scales[c].centre) / scales[c].spread if c in scales else t for c, t in targets.items()}
 
 
-def _one_against_rest(target: Tensor, columns: Tensor) -> Tensor:
+def _columns(values: Tensor, columns: list[int | None]) -> Tensor:
+    """These columns of (B, K); all of them are the tensor itself."""
+    return values if columns == list(range(values.shape[1])) else values[:, columns]
+
+
+def _one_against_rest(target: Tensor, columns: list[int | None]) -> Tensor:
     """(B,) class indices to (B, k) of 0/1, -1 where unlabelled."""
-    return torch.where(target[:, None] == UNLABELLED, UNLABELLED, (target[:, None] == columns).long())
+    hits = target[:, None] == torch.tensor(columns, device=target.device)
+    return torch.where(target[:, None] == UNLABELLED, UNLABELLED, hits.long())
 
 
 def _margin(logits: Tensor, target: Tensor) -> Tensor:
     """The log-odds of the true class, u_y - logsumexp of the others: logits (B, K), target (B,) -> (B,)."""
+    if logits.shape[1] == 2:
+        first, second = logits.unbind(1)
+        return torch.where(target == 1, second - first, first - second)
     true = target.unsqueeze(1)
     return logits.gather(1, true).squeeze(1) - logits.scatter(1, true, -torch.inf).logsumexp(dim=1)
 

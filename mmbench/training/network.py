@@ -138,7 +138,8 @@ class Network(Trainable):
             return aligned(views, [inputs.steps.get(m) for m in self.modalities], present)
         for m, recurrent in self.recurrent.items():
             views[int(m)] = recurrent(views[int(m)], inputs.steps[self.modalities[int(m)]])
-        return torch.stack(views, dim=1) * present.unsqueeze(-1), present
+        stacked = torch.stack(views, dim=1)
+        return stacked if present.all() else stacked * present.unsqueeze(-1), present
 
     def look(self, inputs: Inputs) -> dict[str, Inside]:
         """What the fusion shows."""
