@@ -213,6 +213,8 @@ WORLDS = (
         World("seeds matter more than rows", EVEN, F1, own=0.05, method=0.05, seed_sd=0.4, n_seeds=s)
         for s in (3, 5, 10)
     ),
+    World("equal at these seeds", EVEN, F1, seed_sd=0.0, n_seeds=3),
+    World("equal at these seeds, clustered", EVEN, F1, rows=6, cluster=0.3, seed_sd=0.0, n_seeds=3),
 )
 
 

@@ -59,12 +59,12 @@ def milliseconds(method: Method, registry: Registry, train: Examples, val: Examp
 
 
 def plain(train: Examples) -> tuple[float, int]:
-    """The same of what ``concat+equal`` amounts to, for rows with every label and modality and without validation."""
+    """The same of what ``concat+equal`` is where every row has all labels and modalities; there is no validation."""
     torch.manual_seed(0)
-    width = Training().width
+    width, dropout = Training().width, Training().dropout
 
     def layer(features: int, out: int) -> nn.Sequential:
-        return nn.Sequential(nn.Linear(features, out), nn.ReLU(), nn.Dropout(0.1))
+        return nn.Sequential(nn.Linear(features, out), nn.ReLU(), nn.Dropout(dropout))
 
     encoders = nn.ModuleList(nn.Sequential(nn.LayerNorm(size), layer(size, width)) for size in SIZES.values())
     trunk = layer(width * len(SIZES), width)

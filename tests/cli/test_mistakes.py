@@ -116,7 +116,7 @@ def test_a_current_folder_that_was_removed(tmp_path):
 
 
 def test_a_terminal_that_has_no_letters_but_ascii(tmp_path):
-    spoken = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    spoken = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "MMBENCH_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "mmbench", *DIGITS, "--method", "majority", "--seeds", "1", "--no-energy"]
     done = subprocess.run(command, cwd=tmp_path, env=spoken, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr

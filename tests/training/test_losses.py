@@ -219,3 +219,15 @@ def test_a_class_without_a_row_has_no_balanced_weight(absent: int) -> None:
     objectives = list_objectives(CONCEPTS[2:], targets, "concept")
     with pytest.raises(MmbenchError, match="damage has a class without a training row"):
         objective_losses(outputs, targets, objectives, weights=balanced_weights(objectives, targets))
+
+
+def test_two_classes_are_the_shorter_way_to_the_same_numbers():
+    informative = list_objectives((Concept("c", ("no", "yes")),), {"c": torch.tensor([0, 1])}, "concept")
+    logits = torch.tensor([[3.0, -2.0], [800.0, -800.0], [-40.0, 40.0], [0.5, 0.5]], dtype=torch.float64)
+    target = torch.tensor([1, 0, -1, 1])
+    found, expected = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    losses, _ = objective_losses({"c": found}, {"c": target}, informative)
+    reference = F.cross_entropy(expected, target, ignore_index=-1)
+    torch.testing.assert_close(losses, reference.unsqueeze(0))
+    losses.sum().backward(), reference.backward()
+    torch.testing.assert_close(found.grad, expected.grad)
