@@ -219,11 +219,14 @@ def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> 
         remember_studies(plan)
         say("nothing to train: all cells are there")
         return []
+    from mmbench.running.backends import expect_workers
     from mmbench.running.energy import Meter
     from mmbench.running.run import prepare_run, run_cells
 
     failed: list[Failed] = []
     plan.folder.check_writable()
+    if jobs > 1:
+        expect_workers()
     meter = Meter() if energy and jobs == 1 else None
     try:
         place = prepare_run(plan, registry, meter.source if meter else None, say)

@@ -260,3 +260,28 @@ def test_a_worker_that_dies_costs_its_own_cell_and_no_other(mmbench, tmp_path):
     }
     assert "failed: joint dies seed 0: its process ended with exit code 3" in done.err
     assert "oom: joint dies seed 1: its process was killed" in done.err
+
+
+TELLS = """
+import os
+from mmbench.contracts import Model
+NAME = "tells"
+KIND = "model"
+SUMMARY = "says in its error what a variable holds"
+class Tells(Model):
+    n_parameters = 0
+    def fit(self, train, val, context):
+        raise RuntimeError("it holds " + os.environ["HELD"])
+    def predict(self, inputs):
+        return {}
+def build():
+    return Tells()
+"""
+
+
+def test_a_worker_has_the_variables_that_are_set_now(mmbench, tmp_path, monkeypatch):
+    (tmp_path / "tells.py").write_text(TELLS)
+    for value in ("one", "another"):
+        monkeypatch.setenv("HELD", value)
+        command = ("run", "digits", "--method", "tells", "--seeds", "2", "--jobs", "2", "--plugin", "tells.py", *QUICK)
+        assert f"failed: joint tells seed 1: it holds {value}" in mmbench(*command).err
