@@ -17,15 +17,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from mmbench.config import Training
 from mmbench.contracts import Model, Objective
 from mmbench.errors import UsageError, unknown
-from mmbench.modules import Fusion, Strategy
+from mmbench.hashing import digest
 from mmbench.plugins import METHOD_KINDS, Kind, Registry
+
+if TYPE_CHECKING:
+    from mmbench.modules import Fusion, Strategy
 
 ABLATION = "ablation:"
 UNIMODAL = "unimodal"  # between a fusion and a strategy
@@ -63,6 +66,12 @@ class Method:
     def is_model(self) -> bool:
         """Whether it is a whole model rather than a product."""
         return self.parts[0].kind == "model"
+
+
+def plugin_digests(method: Method, registry: Registry) -> dict[str, str]:
+    """Digests of the sources of the method's plug-ins that did not ship with mmbench."""
+    plugins = [registry.get(part.plugin, part.kind) for part in method.parts]
+    return {p.name: digest([p.path.read_bytes()])[:16] for p in plugins if p.origin != "shipped"}
 
 
 def parameters_of(module: ModuleType) -> dict[str, tuple[Any, Any]]:
@@ -332,20 +341,18 @@ def _check_modalities(method: Method, registry: Registry, modalities: int) -> No
         raise UsageError(f"{method.name}: {name} trains a branch a modality already, leave out +{UNIMODAL}")
 
 
-MADE = {"fusion": Fusion, "strategy": Strategy, "model": Model}
-
-
 def _build(part: Part, registry: Registry, *positional: object) -> Any:
+    from mmbench.modules import Fusion, Strategy
+
+    expected = {"fusion": Fusion, "strategy": Strategy, "model": Model}[part.kind]
     build = registry.load(part.plugin, part.kind).build
     try:
         with contextlib.redirect_stdout(sys.stderr):
             made = build(*positional, **dict(part.parameters))
     except ValueError as error:
         raise UsageError(f"{part.text}: {error}") from error
-    if not isinstance(made, MADE[part.kind]):
-        raise TypeError(
-            f"build of {part.plugin} returned a {type(made).__name__}, expected a {MADE[part.kind].__name__}"
-        )
+    if not isinstance(made, expected):
+        raise TypeError(f"build of {part.plugin} returned a {type(made).__name__}, expected a {expected.__name__}")
     return made
 
 

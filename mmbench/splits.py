@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmbench.contracts import SPLITS
-from mmbench.hashing import derive_seed
+from mmbench.contracts import SPLITS, Problem
+from mmbench.hashing import derive_seed, digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,3 +112,16 @@ def leaks(problems: list[dict[str, Any]], group: str) -> list[str]:
                 where = concept if concept == problem["name"] else f"{problem['name']} {concept}"
                 lines.append(f"{where}: {' and '.join(reversed(shared))} share their {group} with train")
     return lines
+
+
+def usable_split(problem: Problem, bad: Mapping[int, str]) -> NDArray[np.str_]:
+    """The problem's split with unreadable rows taken out."""
+    split = problem.split.copy()
+    split[list(bad)] = ""
+    return split
+
+
+def split_digest(ids: NDArray[np.str_], split: NDArray[np.str_]) -> str:
+    """Of which sample is in which split: cells of one problem are compared only where it agrees."""
+    used = split != ""
+    return digest([ids[used].astype(str), split[used].astype("<U5")])[:16]

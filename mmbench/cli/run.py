@@ -214,7 +214,7 @@ def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> 
     if known:
         plan.folder.check_info()
     if not plan.todo and known:
-        from mmbench.running.run import remember_studies
+        from mmbench.running.plan import remember_studies
 
         remember_studies(plan)
         say("nothing to train: all cells are there")

@@ -5,11 +5,10 @@ Everything here is a pure function of the predictions and ``run.json``: nothing 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ from mmbench.evaluation.decisions import tune_thresholds
 from mmbench.evaluation.metrics import METRICS, MetricValue, compute
 from mmbench.evaluation.predictions import Predictions, read_predictions, shared
 from mmbench.hashing import digest
-from mmbench.locate import cache_folder
 from mmbench.reporting.comparison import BASELINES, Comparison, Record, concept_records, primary_of
 from mmbench.reporting.merging import Gathered, Stored, gather
 from mmbench.reporting.spreads import Row
 from mmbench.reporting.verdicts import MARGIN, judge
-from mmbench.running.store import CEILING, RunFolder, write_atomically
+from mmbench.running.remember import remember
+from mmbench.running.store import CEILING, RunFolder
 
 Done = dict[str, dict[str, list[Stored]]]
 
@@ -93,20 +92,6 @@ def make_records(
     kept = remember(_digest(gathered, question), collect)
     best = frozenset(tuple(place) for place in kept["best"])
     return Collection(**kept | {"best": best, "remarks": tuple(kept["remarks"])})
-
-
-def remember(key: str, compute: Callable[[], Any]) -> Any:
-    """What ``compute`` gives, as JSON has it: kept in the cache under ``key``, a digest of all that it follows from."""
-    path = cache_folder() / "records" / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["digest"] == digest([json.dumps(stored["content"])]):
-            return stored["content"]
-    content = json.loads(json.dumps(compute()))
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no result
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"digest": digest([json.dumps(content)]), "content": content}))
-    return content
 
 
 def follows_from(folder: RunFolder, methods: Sequence[str] | None) -> str:

@@ -13,10 +13,11 @@ from mmbench.reporting.comparison import Record
 from mmbench.reporting.figures import Plot, primary_records, stamped
 from mmbench.reporting.panels import Panel, line_of
 from mmbench.reporting.points import TO_METHOD, Point, bounds_of, in_legend, notes_on, point_records, value_of, without
-from mmbench.reporting.records import Collection, Question, follows_from, make_records, read_rows, remember
+from mmbench.reporting.records import Collection, Question, follows_from, make_records, read_rows
 from mmbench.reporting.spreads import Row
 from mmbench.reporting.study import NO_STUDY, Study
 from mmbench.reporting.tables import Entry, Table, table_title, with_delta, with_interval
+from mmbench.running.remember import remember
 from mmbench.running.store import CEILING, Cell, RunFolder
 from mmbench.running.stress import list_scenarios, scenario_of, targets
 

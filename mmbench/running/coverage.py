@@ -20,15 +20,16 @@ from mmbench.locate import cache_folder
 from mmbench.running.answer_files import AnswerFile, first
 from mmbench.running.answers import Matched
 from mmbench.running.plan import Plan
-from mmbench.running.prepare import encode_stateless, split_digest, usable_split
+from mmbench.running.prepare import encode_stateless
 from mmbench.running.store import RunFolder, folder_name
+from mmbench.splits import split_digest, usable_split
 
 
 @dataclass(frozen=True)
 class Posed:
     """What one problem scores: its split, and targets that are unlabelled where a test row has no answer.
 
-    ``rows`` is the :func:`mmbench.running.prepare.split_digest`, of a partial run another one.
+    ``rows`` is the :func:`mmbench.splits.split_digest`, of a partial run another one.
     """
 
     problem: Problem

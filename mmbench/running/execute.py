@@ -27,7 +27,7 @@ from mmbench.evaluation.metrics import compute
 from mmbench.evaluation.predictions import labelled_rows, read_scores, write_predictions
 from mmbench.evaluation.stressed import Scenario, Stressed, stored_scenarios, write_stressed
 from mmbench.hashing import derive_seed, digest
-from mmbench.methods import Method, build_model
+from mmbench.methods import Method, build_model, plugin_digests
 from mmbench.plugins import Registry
 from mmbench.running.energy import Meter
 from mmbench.running.prepare import Part, Prepared
@@ -331,12 +331,6 @@ def predictions_writer(prepared: Prepared, scores: dict[str, Scores]) -> Callabl
         )
 
     return write
-
-
-def plugin_digests(method: Method, registry: Registry) -> dict[str, str]:
-    """Digests of the sources of the method's plug-ins that did not ship with mmbench."""
-    plugins = [registry.get(part.plugin, part.kind) for part in method.parts]
-    return {p.name: digest([p.path.read_bytes()])[:16] for p in plugins if p.origin != "shipped"}
 
 
 def _twin(place: Workplace, cell: Cell, scenarios: tuple[Scenario, ...]) -> Outcome | None:

@@ -11,7 +11,7 @@ from mmbench.contracts import SPLITS, Concept
 from mmbench.errors import unknown
 from mmbench.running.coverage import unreadable
 from mmbench.running.plan import Plan
-from mmbench.running.prepare import usable_split
+from mmbench.splits import usable_split
 
 
 def export_rows(plan: Plan, split: str) -> tuple[list[str], tuple[str, ...]]:

@@ -19,10 +19,10 @@ from mmbench.contracts import Concept, Dataset, InputKind, Inside, Model
 from mmbench.errors import MmbenchError, NotComparableError, UsageError, unknown
 from mmbench.evaluation.predictions import read_scores
 from mmbench.locate import cache_folder
-from mmbench.methods import Method, build_fusion, build_model, parse
+from mmbench.methods import Method, build_fusion, build_model, parse, plugin_digests
 from mmbench.modules import Fusion
 from mmbench.plugins import Registry
-from mmbench.running.execute import Report, Scores, Workplace, may_write, plugin_digests, predict, ready
+from mmbench.running.execute import Report, Scores, Workplace, may_write, predict, ready
 from mmbench.running.foreign import settings_of_run
 from mmbench.running.plan import Plan, Request, make_plan
 from mmbench.running.prepare import Part, Prepared, encode_stateless, prepare

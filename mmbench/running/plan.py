@@ -18,17 +18,18 @@ from mmbench.features import check, fingerprint
 from mmbench.fractions import FULL, parse_fractions, reduce_train
 from mmbench.hashing import digest
 from mmbench.locate import cache_folder, find_data
-from mmbench.methods import Method, ablations, build_model, select, sweeps
+from mmbench.methods import Method, plugin_digests
 from mmbench.plugins import Registry
-from mmbench.running.execute import plugin_digests
+from mmbench.running.choice import choose
 from mmbench.running.loading import load_dataset
-from mmbench.running.prepare import split_digest, usable_split
 from mmbench.running.reopen import describe_card
 from mmbench.running.store import Cell, RunFolder, folder_name
-from mmbench.running.stress import list_scenarios, parse_stress
+from mmbench.running.stress import join_levels, list_scenarios, parse_stress
+from mmbench.splits import split_digest, usable_split
 from mmbench.training.devices import find_device
 
 DEFAULT_SEEDS = "5"
+STUDIES = ("ablations", "sweeps")  # what a request says of its methods, in a plan and in ``run.json``
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,8 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     encoders = _encoders(task, modalities, settings.encoders)
     seeds = parse_seeds(DEFAULT_SEEDS if settings.seeds is None else settings.seeds)
     asked = "all" if settings.method is None else settings.method
-    finetune = settings.finetune or False
-    methods, skipped = select(asked, registry, modalities, protocol.suite, finetune)
+    streams = tuple(replace(m, encoder=encoders[m.name]) for m in task.modalities if m.name in encoders)
+    chosen = choose(asked, registry, streams, protocol.suite, settings.finetune or False)
     root = find_data(request.task, task, settings.data, request.require_data)
     split_seed = settings.split_seed or 0
     asked_for = LoadRequest(root, cache_folder(), protocol, options, modalities, split_seed)
@@ -216,8 +217,6 @@ def make_plan(request: Request, registry: Registry) -> Plan:
         training=Training.model_validate(settings.training),
         train_fraction=fraction,
     )
-    streams = tuple(replace(m, encoder=encoders[m.name]) for m in task.modalities if m.name in encoders)
-    raw = {method.name: _wants_raw(method, registry, streams) for method in methods}
     features = {name: fingerprint(selector, kinds[name]) for name, selector in encoders.items()}
     splits = [part for p in dataset.problems for part in (p.name, ",".join(p.concepts), p.split.astype("<U5"))]
     name = (
@@ -225,30 +224,22 @@ def make_plan(request: Request, registry: Registry) -> Plan:
     )
     folder = RunFolder(request.out / folder_name(name))
     problems = [p.name for p in dataset.problems if set(p.concepts) & set(concepts)]
-    cells = tuple(Cell(p, m.name, seed) for p in problems for m in methods for seed in seeds)
-    by_name = {method.name: method for method in methods}
+    cells = tuple(Cell(p, m.name, seed) for p in problems for m in chosen.methods for seed in seeds)
+    by_name = {method.name: method for method in chosen.methods}
     stress = parse_stress(settings.stress)
     scenarios = list_scenarios(stress, modalities)
     todo, changed = _missing(folder, cells, by_name, registry, request.force, scenarios)
     overrides = _overrides(task, protocol, config, _options(request.task, task, protocol, {}))
-    overrides += tuple(f"{name} trains the encoders of {', '.join(sorted(of))}" for name, of in raw.items() if of)
+    overrides += tuple(
+        f"{name} trains the encoders of {', '.join(sorted(of))}" for name, of in chosen.raw.items() if of
+    )
     if len(concepts) < len(dataset.concepts):
         overrides += (f"concepts={','.join(concepts)}",)
     return Plan(
-        request.task, task, registry.get(request.task, "task").path, protocol, dataset, config, streams, features, raw,
-        device, folder, by_name,
-        ablations(asked, registry, modalities, finetune), sweeps(asked, registry, modalities, finetune), stress, seeds,
-        cells, todo, (*overrides, *joined, *registry.overrides), (*registry.broken, *skipped, *changed), request.force,
+        request.task, task, registry.get(request.task, "task").path, protocol, dataset, config, streams, features,
+        chosen.raw, device, folder, by_name, chosen.ablations, chosen.sweeps, stress, seeds, cells, todo,
+        (*overrides, *joined, *registry.overrides), (*registry.broken, *chosen.skipped, *changed), request.force,
     )  # fmt: skip
-
-
-def _wants_raw(method: Method, registry: Registry, streams: tuple[Modality, ...]) -> frozenset[str]:
-    try:
-        return build_model(method, registry).wants_raw(streams)
-    except UsageError:
-        raise
-    except (Exception, SystemExit):  # a plug-in that cannot be built fails its own cells, which say why
-        return frozenset()
 
 
 def _missing(
@@ -364,3 +355,14 @@ def describe(plan: Plan, bad: dict[int, str]) -> dict[str, Any]:
         "sweeps": plan.sweeps,
         "stress": {axis: list(levels) for axis, levels in plan.stress.items()},
     }
+
+
+def remember_studies(plan: Plan) -> None:
+    """Write into ``run.json`` which of its methods are ablations of which, which are swept, and which levels of stress
+    were asked for; all cells are there already."""
+    info = plan.folder.info()
+    known = {key: info.get(key, {}) for key in (*STUDIES, "stress")}
+    levels = {axis: list(given) for axis, given in join_levels(known["stress"], plan.stress).items()}
+    now = {**{study: known[study] | getattr(plan, study) for study in STUDIES}, "stress": levels}
+    if now != known:
+        plan.folder.write_info({**info, **now})

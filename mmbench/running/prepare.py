@@ -17,8 +17,8 @@ from mmbench.contracts import SPLITS, Concept, Dataset, Examples, Inputs, Proble
 from mmbench.duplicates import image_hashes
 from mmbench.errors import UsageError
 from mmbench.features import Encoded, encode, is_fitted
-from mmbench.hashing import digest
 from mmbench.locate import cache_folder
+from mmbench.splits import split_digest, usable_split
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A problem ready to be trained on; ``rows`` is the :func:`split_digest`."""
+    """A problem ready to be trained on; ``rows`` is the :func:`mmbench.splits.split_digest`."""
 
     problem: str
     concepts: tuple[Concept, ...]
@@ -127,19 +127,6 @@ def name_bad(dataset: Dataset, bad: Mapping[int, str]) -> str:
     rows = [row for row in sorted(bad) if used[row]]
     shown = "; ".join(f"{dataset.ids[row]}: {bad[row]}" for row in rows[:3])
     return f"{len(rows)} inputs cannot be read ({shown}{'; …' if len(rows) > 3 else ''})" if rows else ""
-
-
-def usable_split(problem: Problem, bad: Mapping[int, str]) -> NDArray[np.str_]:
-    """The problem's split with unreadable rows taken out."""
-    split = problem.split.copy()
-    split[list(bad)] = ""
-    return split
-
-
-def split_digest(ids: NDArray[np.str_], split: NDArray[np.str_]) -> str:
-    """Of which sample is in which split: cells of one problem are compared only where it agrees."""
-    used = split != ""
-    return digest([ids[used].astype(np.str_), split[used].astype("<U5")])[:16]
 
 
 def prepare(

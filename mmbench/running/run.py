@@ -13,13 +13,11 @@ from mmbench.plugins import Registry
 from mmbench.running.backends import run_in_processes, run_serially
 from mmbench.running.energy import Meter
 from mmbench.running.execute import Report, Workplace, predictions_writer
-from mmbench.running.plan import Plan, describe
+from mmbench.running.plan import STUDIES, Plan, describe
 from mmbench.running.prepare import Prepared, encode_stateless, name_bad, prepare, refuse_bad
 from mmbench.running.provenance import provenance
 from mmbench.running.store import CEILING, Cell
 from mmbench.running.stress import check_stress, join_levels, list_scenarios
-
-STUDIES = ("ablations", "sweeps")  # what a request says of its methods, in a plan and in ``run.json``
 
 
 def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: Callable[[str], None]) -> Workplace:
@@ -74,17 +72,6 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
         plan.folder, plan.config, registry, prepared, plan.methods, source, plan.force, scenarios,
         plan.streams, plan.raw, plan.device,
     )  # fmt: skip
-
-
-def remember_studies(plan: Plan) -> None:
-    """Write into ``run.json`` which of its methods are ablations of which, which are swept, and which levels of stress
-    were asked for; all cells are there already."""
-    info = plan.folder.info()
-    known = {key: info.get(key, {}) for key in (*STUDIES, "stress")}
-    levels = {axis: list(given) for axis, given in join_levels(known["stress"], plan.stress).items()}
-    now = {**{study: known[study] | getattr(plan, study) for study in STUDIES}, "stress": levels}
-    if now != known:
-        plan.folder.write_info({**info, **now})
 
 
 def _test_facets(dataset: Dataset) -> dict[str, dict[str, str]]:

@@ -1,8 +1,6 @@
-"""Where networks are trained: ``--device cpu|cuda|auto``."""
+"""Where networks are trained: ``--device cpu|cuda|auto``. Only who has to look for a GPU loads torch."""
 
 from __future__ import annotations
-
-import torch
 
 from mmbench.errors import UsageError, unknown
 
@@ -13,9 +11,13 @@ def find_device(asked: str) -> str:
     Raises:
         UsageError: an unknown device, or a GPU that is not there.
     """
+    if asked == "cpu":
+        return "cpu"
+    import torch
+
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     kind, colon, number = asked.partition(":")
-    if asked in ("cpu", "auto"):
-        return "cuda" if asked == "auto" and torch.cuda.is_available() else "cpu"
     if kind != "cuda" or (colon and not number.isdecimal()):
         raise unknown("device", asked, ["cpu", "cuda", "cuda:N", "auto"])
     instead = "use --device cpu, or auto, which takes a GPU where there is one"
@@ -29,12 +31,16 @@ def find_device(asked: str) -> str:
 
 def reset_peak(device: str) -> None:
     """Begin to count a GPU's memory anew."""
+    import torch
+
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def describe_device(device: str) -> dict[str, object]:
     """What a cell's record says of its device: ``device``, and of a GPU its name and the most memory that was used."""
+    import torch
+
     if torch.device(device).type != "cuda":
         return {"device": device}
     return {

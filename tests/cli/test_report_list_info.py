@@ -20,15 +20,18 @@ FIELDS = [
 # fmt: on
 
 
+COMMAND = ("run", "digits", "--method", "igfn+dmtl,majority", "--seeds", "2", "--epochs", "1", "--no-energy")
+
+
 @pytest.fixture
 def run(mmbench):
-    done = mmbench("run", "digits", "--method", "igfn+dmtl,majority", "--seeds", "2", "--epochs", "1", "--no-energy")
+    done = mmbench(*COMMAND)
     assert done.code == 0, done.err
     return mmbench
 
 
-@pytest.mark.parametrize("verb", [("report",), ("report", "--format", "html"), ("compare",)])
-def test_what_reads_stored_predictions_takes_no_torch_along(run, verb, tmp_path):
+@pytest.mark.parametrize("verb", [("report",), ("report", "--format", "html"), ("compare",), COMMAND])
+def test_what_reads_stored_predictions_and_trains_nothing_takes_no_torch_along(run, verb, tmp_path):
     code = (
         "import sys; from mmbench.cli.app import main\n"
         f"try: main({list(verb)})\n"
