@@ -5,7 +5,6 @@ Everything here is a pure function of the predictions and ``run.json``: nothing 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -87,7 +86,7 @@ def make_records(
 
     def collect() -> dict[str, Any]:
         collection = _collect(gathered, question)
-        return dataclasses.asdict(collection) | {"best": sorted(collection.best)}
+        return vars(collection) | {"best": sorted(collection.best)}
 
     kept = remember(_digest(gathered, question), collect)
     best = frozenset(tuple(place) for place in kept["best"])

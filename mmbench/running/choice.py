@@ -1,5 +1,8 @@
 """The methods that a request means. Those of shipped plug-ins are remembered: to find them anew takes torch, seconds to
-load, which a command that has nothing to train does without."""
+load, which a command that has nothing to train does without.
+
+Where a method is left out they are found anew each time: the reason may be a package that is installed later.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,8 @@ def choose(
         return find()
     kept = TypeAdapter(Choice)
     key = digest([source_digest(), repr((sorted(versions().items()), asked, streams, list(suite)))])
-    return kept.validate_python(remember(key, lambda: kept.dump_python(find(), mode="json")))
+    found = remember(key, lambda: kept.dump_python(find(), mode="json"), keep=lambda choice: not choice["skipped"])
+    return kept.validate_python(found)
 
 
 def _wants_raw(method: Method, registry: Registry, streams: tuple[Modality, ...]) -> frozenset[str]:
