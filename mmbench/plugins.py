@@ -153,7 +153,8 @@ class Registry:
                 self._take(entry.module, "installed", task)
         for path in self.extra:
             if not path.is_file():
-                raise UsageError(f"--plugin {path}: no such file")
+                found = "it is a folder: name the file of the plug-in" if path.is_dir() else "no such file"
+                raise UsageError(f"--plugin {path}: {found}")
             plugin = _read(path, "file", None)
             if plugin is None:
                 key = "name" if path.suffix == CARD else "NAME"

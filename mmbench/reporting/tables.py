@@ -173,9 +173,10 @@ def table_title(collection: Collection, problem: str, concept: str, head: str) -
 def decimals(low: float | None, high: float | None) -> int:
     """Decimals that an interval supports: two significant digits of its half-width, at most three decimals.
 
-    An interval that three decimals would print as a point is given one significant digit.
+    An interval that three decimals would print as a point is given one significant digit; one that is a point but for
+    rounding has three.
     """
-    if low is None or high is None or not high > low:
+    if low is None or high is None or high < low or math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-9):
         return 3
     half = (high - low) / 2
     first = -math.floor(math.log10(half))

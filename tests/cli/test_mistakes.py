@@ -53,6 +53,7 @@ DIGITS = ("run", "digits")
         ((*SAMPLE, "--set", "task.lables=text"), "did you mean labels?"),
         ((*SAMPLE, "--config", "mt26"), "did you mean mt25 or mr26?"),
         ((*SAMPLE, "--plugin", "nowhere.py"), "no such file"),
+        ((*SAMPLE, "--plugin", "."), "it is a folder: name the file of the plug-in"),
         ((*SAMPLE, "--epochs", "0"), "--epochs"),
         ((*SAMPLE, "--jobs", "0"), "--jobs"),
         ((*SAMPLE, "--backend", "slum"), "unknown backend"),
