@@ -109,7 +109,7 @@ def objective_losses(
     factor: there is no probability of the truth.
 
     Args:
-        outputs: logits (B, K) by concept; of a score (B, 1).
+        outputs: logits (B, K) by concept, of a score (B, 1); of several predictions (P, B, K).
         targets: int64 (B,) or (B, K) by concept, -1 unlabelled; of a score float (B,), NaN unlabelled.
         objectives: what to compute.
         focus: beta.
@@ -117,7 +117,8 @@ def objective_losses(
             stays over rows, it is not divided by the sum of the weights.
 
     Returns:
-        losses (A,) with graph, and their places among the objectives, (A,) int64, rising.
+        losses (A,) with graph, of several predictions (P, A), and their places among the objectives, (A,) int64,
+        rising.
 
     Raises:
         MmbenchError: weights of fewer classes than the concept has.
@@ -139,26 +140,26 @@ def objective_losses(
             continue
         if min(held) < len(known):
             row_losses = row_losses * known
-        total.append(row_losses.sum(0))
+        total.append(row_losses.sum(-2))
         count += held
         places += group
     if not places:
-        nothing = next(iter(outputs.values())).new_zeros(0)
-        return nothing, nothing.long()
-    losses = torch.cat(total)
+        some = next(iter(outputs.values()))
+        return some.new_zeros(*some.shape[:-2], 0), some.new_zeros(0).long()
+    losses = torch.cat(total, dim=-1)
     losses = losses / torch.tensor([max(held, 1) for held in count], device=losses.device)
     order = sorted((i for i, held in enumerate(count) if held), key=places.__getitem__)
     if order != list(range(len(count))):
-        losses = losses[order]
+        losses = losses[..., order]
     return losses, torch.tensor([places[i] for i in order], device=losses.device)
 
 
 def _class_losses(
     logits: Tensor, target: Tensor, of: list[Objective], focus: float, weights: Mapping[str, Tensor] | None
 ) -> tuple[Tensor, Tensor]:
-    """Targets and losses of each row and objective, (B, A), of a whole exclusive concept or of labels."""
+    """Targets (B, A) and losses (…, B, A) of each row and objective, of a whole exclusive concept or of labels."""
     if of[0].index is None:
-        margin = _margin(logits, target.clamp(min=0)).unsqueeze(1)
+        margin = _margin(logits, target.clamp(min=0)).unsqueeze(-1)
         target = target.unsqueeze(1)
     else:
         columns = [objective.index for objective in of]
@@ -168,7 +169,7 @@ def _class_losses(
     row_losses = focal(margin, focus)
     if weights is not None:
         table = torch.stack([weights[objective.name] for objective in of]).to(row_losses)
-        if of[0].index is None and table.shape[1] != logits.shape[1]:
+        if of[0].index is None and table.shape[1] != logits.shape[-1]:
             raise _no_row(of[0])
         row_losses = row_losses * table.gather(1, target.clamp(min=0).T).T
     return target, row_losses
@@ -186,7 +187,7 @@ class Measure:
         return len(self.objectives)
 
     def __call__(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The losses (A,) of one prediction, with graph, and their places (A,)."""
+        """The losses of one prediction (A,), or of several (P, A), with graph, and their places (A,)."""
         return objective_losses(outputs, targets, self.objectives, self.focus, self.weights)
 
 
@@ -220,8 +221,8 @@ def standardised(targets: Mapping[str, Tensor], scales: Mapping[str, Scale]) -> 
 
 
 def _columns(values: Tensor, columns: list[int | None]) -> Tensor:
-    """These columns of (B, K); all of them are the tensor itself."""
-    return values if columns == list(range(values.shape[1])) else values[:, columns]
+    """These columns of (…, K); all of them are the tensor itself."""
+    return values if columns == list(range(values.shape[-1])) else values[..., columns]
 
 
 def _one_against_rest(target: Tensor, columns: list[int | None]) -> Tensor:
@@ -231,12 +232,12 @@ def _one_against_rest(target: Tensor, columns: list[int | None]) -> Tensor:
 
 
 def _margin(logits: Tensor, target: Tensor) -> Tensor:
-    """The log-odds of the true class, u_y - logsumexp of the others: logits (B, K), target (B,) -> (B,)."""
-    if logits.shape[1] == 2:
-        first, second = logits.unbind(1)
+    """The log-odds of the true class, u_y - logsumexp of the others: logits (…, B, K), target (B,) -> (…, B)."""
+    if logits.shape[-1] == 2:
+        first, second = logits.unbind(-1)
         return torch.where(target == 1, second - first, first - second)
-    true = target.unsqueeze(1)
-    return logits.gather(1, true).squeeze(1) - logits.scatter(1, true, -torch.inf).logsumexp(dim=1)
+    true = target.unsqueeze(-1).expand(*logits.shape[:-1], 1)
+    return logits.gather(-1, true).squeeze(-1) - logits.scatter(-1, true, -torch.inf).logsumexp(dim=-1)
 
 
 def focal(margin: Tensor, beta: float) -> Tensor:

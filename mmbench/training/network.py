@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -85,11 +86,11 @@ def labelled_where(present: Tensor, targets: Mapping[str, Tensor]) -> dict[str, 
 def supervised(
     branch: list[dict[str, Tensor]], targets: Mapping[str, Tensor], measure: Measure
 ) -> tuple[Tensor, Tensor]:
-    """The losses of a branch's prediction, deep supervision added, and their places."""
-    losses, active = measure(branch[0], targets)
-    for deep in branch[1:]:
-        losses = losses + measure(deep, targets)[0]
-    return losses, active
+    """The losses of a branch's prediction, those of its deep supervision added, and their places."""
+    if len(branch) == 1:
+        return measure(branch[0], targets)
+    losses, active = measure({c: torch.stack([each[c] for each in branch]) for c in branch[0]}, targets)
+    return reduce(torch.add, losses.unbind()), active
 
 
 def encoder(features: int, width: int, dropout: float) -> nn.Module:

@@ -144,6 +144,34 @@ def test_an_objective_without_a_label_in_the_batch_is_left_out() -> None:
     assert losses.shape == active.shape == (0,)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("focus", [0.0, 2.0])
+@pytest.mark.parametrize("mode", ["concept", "label"])
+def test_several_predictions_at_once_are_each_alone_bit_for_bit(mode: str, focus: float, weighted: bool) -> None:
+    outputs, targets = batch(64)
+    concepts = (*CONCEPTS, Concept("mood", ("mood",), "score"))
+    g = torch.Generator().manual_seed(6)
+    outputs["mood"] = torch.randn(64, 1, dtype=torch.float64, generator=g)
+    targets["mood"] = torch.randn(64, dtype=torch.float64, generator=g).masked_fill(
+        torch.rand(64, generator=g) < 0.2, torch.nan
+    )
+    objectives = list_objectives(concepts, targets, mode)  # type: ignore[arg-type]
+    weights = balanced_weights(objectives, targets) if weighted else None
+    three = [{c: (scale * v).float().requires_grad_() for c, v in outputs.items()} for scale in (1.0, -0.5, 3.0)]
+    stacked = {c: torch.stack([one[c] for one in three]) for c in outputs}
+    together, active = objective_losses(stacked, targets, objectives, focus, weights)
+    leaves = [v for one in three for v in one.values()]
+    slopes = torch.autograd.grad(together.sum(), leaves)
+    alone = [objective_losses(one, targets, objectives, focus, weights) for one in three]
+    assert torch.equal(together, torch.stack([losses for losses, _ in alone]))
+    assert torch.equal(active, alone[0][1])
+    expected = torch.autograd.grad(sum(losses.sum() for losses, _ in alone), leaves)  # type: ignore[arg-type]
+    assert all(torch.equal(found, wanted) for found, wanted in zip(slopes, expected, strict=True))
+    nothing = {name: torch.full_like(t, torch.nan if t.is_floating_point() else -1) for name, t in targets.items()}
+    losses, active = objective_losses(stacked, nothing, objectives)
+    assert losses.shape == (3, 0) and active.shape == (0,)
+
+
 def test_unlabelled_rows_have_no_gradient() -> None:
     outputs, targets = batch()
     for logits in outputs.values():
