@@ -116,7 +116,7 @@ def refuse_bad(dataset: Dataset, bad: Mapping[int, str], policy: str) -> None:
     """
     told = name_bad(dataset, bad)
     if told and policy != "drop":
-        raise UsageError(f"{told}: mend them, or leave those rows out with --bad-images drop")
+        raise UsageError(f"{told}: mend what is unreadable, or leave it out with --bad-images drop")
 
 
 def name_bad(dataset: Dataset, bad: Mapping[int, str]) -> str:
@@ -126,7 +126,8 @@ def name_bad(dataset: Dataset, bad: Mapping[int, str]) -> str:
         used |= problem.split != ""
     rows = [row for row in sorted(bad) if used[row]]
     shown = "; ".join(f"{dataset.ids[row]}: {bad[row]}" for row in rows[:3])
-    return f"{len(rows)} inputs cannot be read ({shown}{'; …' if len(rows) > 3 else ''})" if rows else ""
+    inputs = "1 input" if len(rows) == 1 else f"{len(rows)} inputs"
+    return f"{inputs} cannot be read ({shown}{'; …' if len(rows) > 3 else ''})" if rows else ""
 
 
 def prepare(

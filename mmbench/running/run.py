@@ -37,7 +37,7 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
     refuse_bad(plan.dataset, stateless.bad, plan.config.options.get("bad_images", "error"))
     told = name_bad(plan.dataset, stateless.bad)
     if told:
-        say(f"{told}: those rows are left out")
+        say(f"{told}: left out")
     wanted = {cell.problem for cell in plan.todo}
     prepared = {}
     for problem in plan.dataset.problems:
