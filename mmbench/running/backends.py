@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -25,19 +25,20 @@ IMPORTS = ["mmbench.running.execute", "mmbench.training.model", "sklearn.linear_
 def expect_workers() -> BaseContext:
     """What worker processes are started by; they come at once where this was called some seconds before.
 
-    On Linux they are forked from a process that imports in the background what they need, ignores Ctrl-C as they do,
-    and ends with this one. Elsewhere, where forking after such imports is not safe, each imports for itself.
+    On Linux they are forked from a process that imports in the background what they need, is deaf to Ctrl-C as they
+    are, and ends with this one. Elsewhere, where forking after such imports is not safe, each imports for itself.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     multiprocessing.set_forkserver_preload(IMPORTS)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # else it is started below, and unblocks what is blocked there
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     except OSError:  # its socket, named by a process number, is taken by another container on the same network
         return multiprocessing.get_context("spawn")
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return multiprocessing.get_context("forkserver")
 
 
