@@ -219,9 +219,9 @@ def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> 
         remember_studies(plan)
         say("nothing to train: all cells are there")
         return []
-    from mmbench.running.backends import expect_workers
     from mmbench.running.energy import Meter
     from mmbench.running.run import prepare_run, run_cells
+    from mmbench.workers import expect_workers
 
     failed: list[Failed] = []
     plan.folder.check_writable()
@@ -229,7 +229,7 @@ def _train(plan: Plan, registry: Registry, settings: Settings, energy: bool) -> 
         expect_workers()
     meter = Meter() if energy and jobs == 1 else None
     try:
-        place = prepare_run(plan, registry, meter.source if meter else None, say)
+        place = prepare_run(plan, registry, jobs, meter.source if meter else None, say)
         with (
             Progress(len(plan.todo)) as progress,
             closing(run_cells(plan, place, jobs, meter, progress.epoch)) as outcomes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mmbench.contracts import InputKind
 from mmbench.errors import UsageError, unknown
+from mmbench.features.sharing import shared
 from mmbench.hashing import digest
 from mmbench.threads import one_thread
 
@@ -247,7 +249,12 @@ def _module(encoder: Encoder) -> Any:
 
 
 def encode(
-    selector: str, kind: InputKind, values: Sequence[Any] | NDArray[Any], fit_rows: NDArray[np.int64], cache: Path
+    selector: str,
+    kind: InputKind,
+    values: Sequence[Any] | NDArray[Any],
+    fit_rows: NDArray[np.int64],
+    cache: Path,
+    jobs: int = 1,
 ) -> Encoded:
     """Encode a modality, from the cache where it can be.
 
@@ -259,6 +266,7 @@ def encode(
         values: n inputs; a missing one is None (or a row of NaN).
         fit_rows: int64, the only rows that a fitted encoder learns from; an encoder without memory ignores them.
         cache: the cache folder.
+        jobs: processes that encode files and texts, where the encoder is not fitted.
 
     Raises:
         UsageError: a wrong selector, an absent checkpoint, a cache that cannot be written.
@@ -276,6 +284,12 @@ def encode(
         if len(fit_rows) == 0:
             raise ValueError(f"encoder {chosen.name} is fitted: it needs rows to learn from")
         arguments["fit_rows"] = fit_rows
-    with one_thread():
+    with one_thread(), shared(partial(_encode_share, selector, kind, cache), jobs):
         encoded: Encoded = module.encode(values, cache=cache, identity=_identity(chosen, kind), **arguments)
     return encoded
+
+
+def _encode_share(selector: str, kind: InputKind, cache: Path, values: Sequence[Any]) -> None:
+    import numpy as np
+
+    encode(selector, kind, values, np.empty(0, dtype=np.int64), cache)

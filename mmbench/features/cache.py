@@ -79,6 +79,7 @@ def stream_rows(
     key: str,
     contents: Sequence[str],
     encode: Callable[[list[str]], Iterator[tuple[str, NDArray[np.float32]]]],
+    elsewhere: Callable[[list[str]], bool] = lambda contents: False,
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The feature vectors of an encoder without memory, by the digest of the input, in no order.
 
@@ -93,21 +94,22 @@ def stream_rows(
         contents: digests of the distinct inputs that are wanted.
         encode: given the missing ones, sorted, yields digest and vector, (d,) float32, in any order; what it leaves out
             (an input that cannot be read) is neither stored nor yielded.
+        elsewhere: given the missing ones, has others put what they can of them into the cache; whether it has.
 
     Raises:
         UsageError: the cache folder cannot be written, said before anything is encoded.
     """
     folder = cache / "features" / key[:2] / key
     missing = set(contents)
-    for path in sorted(folder.glob("[0-9a-f]*")):
-        block = _load(path, key) or {}
-        for content in block.keys() & missing:
-            yield content, block[content]
-        missing -= block.keys()
+    yield from _stored(folder, key, missing)
     if not missing:
         return
     _prepare(cache, folder)
-    block = {}
+    if elsewhere(sorted(missing)):
+        yield from _stored(folder, key, missing)
+        if not missing:
+            return
+    block: dict[str, NDArray[np.float32]] = {}
     for content, vector in encode(sorted(missing)):
         block[content] = np.ascontiguousarray(vector, dtype=np.float32)
         if len(block) == BLOCK:
@@ -117,6 +119,15 @@ def stream_rows(
     if block:
         _store_arrays(cache, folder / digest(sorted(block)), key, block)
         yield from block.items()
+
+
+def _stored(folder: Path, key: str, missing: set[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """What the blocks of a folder hold of the missing ones, which are taken out of them."""
+    for path in sorted(folder.glob("[0-9a-f]*")):
+        block = _load(path, key) or {}
+        for content in block.keys() & missing:
+            yield content, block[content]
+        missing.difference_update(block)
 
 
 def cached_rows(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmbench.features import Encoded
 from mmbench.features.cache import stream_rows
 from mmbench.features.padding import in_rows
+from mmbench.features.sharing import share_out
 from mmbench.hashing import digest
 
 Rows = Iterator[tuple[int, NDArray[np.float32]]]
@@ -38,11 +39,14 @@ def encode_distinct(
         for row, vector in encode([text_of[content] for content in contents]):
             yield contents[row], vector
 
+    def elsewhere(contents: list[str]) -> bool:
+        return share_out([text_of[content] for content in contents])
+
     rows_of: dict[str, list[int]] = {}
     for row, text in enumerate(values):
         if text is not None:
             rows_of.setdefault(text, []).append(row)
-    vectors = stream_rows(cache, key, list(text_of), encode_missing)
+    vectors = stream_rows(cache, key, list(text_of), encode_missing, elsewhere)
     found, steps = in_rows(len(values), ((rows_of[text_of[content]], v) for content, v in vectors), 0, cache)
     return Encoded(found, steps=steps)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmbench.features import Encoded
 from mmbench.features.cache import stream_rows
 from mmbench.features.padding import in_rows
+from mmbench.features.sharing import share_out
 from mmbench.hashing import digest
 
 
@@ -58,7 +59,10 @@ def encode_files(
             except OSError as error:
                 unreadable[content] = (error.strerror or type(error).__name__).lower()
 
-    vectors = stream_rows(cache, key, list(file_of), encode_missing)
+    def elsewhere(contents: list[str]) -> bool:
+        return share_out([file_of[content] for content in contents])
+
+    vectors = stream_rows(cache, key, list(file_of), encode_missing, elsewhere)
     encoded, steps = in_rows(len(values), ((rows_of[content], vector) for content, vector in vectors), 1, cache)
     for content, reason in unreadable.items():
         bad |= dict.fromkeys(rows_of[content], reason)

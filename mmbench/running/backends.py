@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
+from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from mmbench.running.energy import Meter
 from mmbench.running.execute import Report, Workplace, run_cell
 from mmbench.running.store import Cell
+from mmbench.workers import worker
 
 Outcome = tuple[Cell, dict[str, Any]]
-IMPORTS = ["mmbench.running.execute", "mmbench.training.model", "sklearn.linear_model", "torch._dynamo"]
-
-
-def expect_workers() -> BaseContext:
-    """What worker processes are started by; they come at once where this was called some seconds before.
-
-    On Linux they are forked from a process that imports in the background what they need, is deaf to Ctrl-C as they
-    are, and ends with this one. Elsewhere, where forking after such imports is not safe, each imports for itself.
-    """
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    multiprocessing.set_forkserver_preload(IMPORTS)
-    resource_tracker.ensure_running()  # else it is started below, and unblocks what is blocked there
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    except OSError:  # its socket, named by a process number, is taken by another container on the same network
-        return multiprocessing.get_context("spawn")
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return multiprocessing.get_context("forkserver")
 
 
 def run_serially(place: Workplace, cells: Iterable[Cell], report: Report, meter: Meter | None) -> Iterator[Outcome]:
@@ -60,7 +35,6 @@ def run_in_processes(place: Workplace, cells: Iterable[Cell], report: Report, jo
     Raises:
         UsageError: the results folder cannot be written.
     """
-    context = expect_workers()
     waiting = list(cells)
     seconds: dict[tuple[str, str], float] = {}
     workers: dict[Connection, BaseProcess] = {}
@@ -69,7 +43,7 @@ def run_in_processes(place: Workplace, cells: Iterable[Cell], report: Report, jo
         while waiting or busy:
             while waiting and len(busy) < jobs:
                 idle = [pipe for pipe in workers if pipe not in busy]
-                pipe = idle[0] if idle else _start(context, place, workers)
+                pipe = idle[0] if idle else _start(place, workers)
                 cell = next_cell(waiting, seconds)
                 try:
                     pipe.send(cell)
@@ -82,9 +56,9 @@ def run_in_processes(place: Workplace, cells: Iterable[Cell], report: Report, jo
                 try:
                     kind, value = pipe.recv()
                 except (EOFError, OSError):
-                    worker = workers.pop(pipe)
-                    worker.join()
-                    kind, value = "done", _died(busy[pipe], worker.exitcode)
+                    ended = workers.pop(pipe)
+                    ended.join()
+                    kind, value = "done", _died(busy[pipe], ended.exitcode)
                     place.folder.write_cell(busy[pipe], value)
                 if kind == "error":
                     raise value
@@ -110,10 +84,9 @@ def next_cell(waiting: Sequence[Cell], seconds: Mapping[tuple[str, str], float])
     return max(waiting, key=lambda cell: seconds.get((cell.problem, cell.method), math.inf))
 
 
-def _start(context: Any, place: Workplace, workers: dict[Connection, BaseProcess]) -> Connection:
-    ours: Connection
-    ours, theirs = context.Pipe()
-    workers[ours] = context.Process(target=_work, args=(place, theirs, dict(os.environ)))
+def _start(place: Workplace, workers: dict[Connection, BaseProcess]) -> Connection:
+    ours, theirs = Pipe()
+    workers[ours] = worker(_work, place, theirs)
     workers[ours].start()
     theirs.close()
     return ours
@@ -136,11 +109,8 @@ def _died(cell: Cell, code: int | None) -> dict[str, Any]:
     }
 
 
-def _work(place: Workplace, pipe: Connection, environment: dict[str, str]) -> None:
-    """Run the cells that come until the pipe closes; Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.clear()  # a worker that is forked has the variables that were set when that process was started
-    os.environ.update(environment)
+def _work(place: Workplace, pipe: Connection) -> None:
+    """Run the cells that come until the pipe closes."""
     while True:
         try:
             cell = pipe.recv()

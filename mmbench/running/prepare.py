@@ -86,9 +86,9 @@ class Stateless:
 
 
 def encode_stateless(
-    dataset: Dataset, task: Task, encoders: Mapping[str, str], cache: Path, unseen: Collection[str] = ()
+    dataset: Dataset, task: Task, encoders: Mapping[str, str], cache: Path, unseen: Collection[str] = (), jobs: int = 1
 ) -> Stateless:
-    """Encode the modalities whose encoder is not fitted, once for all problems.
+    """Encode the modalities whose encoder is not fitted, once for all problems, in ``jobs`` processes.
 
     Of the modalities ``unseen``, whose features no method will look at, images are opened, and that is all.
     """
@@ -102,7 +102,7 @@ def encode_stateless(
             encoded[modality.name] = Encoded(np.zeros((len(values), 1), dtype=np.float32), unreadable)
         elif not is_fitted(selector):
             nothing = np.empty(0, dtype=np.int64)
-            encoded[modality.name] = encode(selector, modality.kind, values, nothing, cache)
+            encoded[modality.name] = encode(selector, modality.kind, values, nothing, cache, jobs)
         if modality.name in encoded:
             bad.update(encoded[modality.name].bad)
     return Stateless(encoded, bad)

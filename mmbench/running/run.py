@@ -20,7 +20,9 @@ from mmbench.running.store import CEILING, Cell
 from mmbench.running.stress import check_stress, join_levels, list_scenarios
 
 
-def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: Callable[[str], None]) -> Workplace:
+def prepare_run(
+    plan: Plan, registry: Registry, jobs: int, energy_source: str | None, say: Callable[[str], None]
+) -> Workplace:
     """Encode what the missing cells need and write ``run.json`` and the ceiling rows of generated data.
 
     ``energy_source`` is what the cells' energy is measured with, or None.
@@ -33,7 +35,7 @@ def prepare_run(plan: Plan, registry: Registry, energy_source: str | None, say: 
     unseen = raw.intersection(*asked)
     encoding = [f"{m} with {e}" for m, e in plan.config.encoders.items() if m not in unseen]
     say("encoding " + ", ".join(encoding) if encoding else "opening the inputs")
-    stateless = encode_stateless(plan.dataset, plan.task, plan.config.encoders, cache_folder(), unseen)
+    stateless = encode_stateless(plan.dataset, plan.task, plan.config.encoders, cache_folder(), unseen, jobs)
     refuse_bad(plan.dataset, stateless.bad, plan.config.options.get("bad_images", "error"))
     told = name_bad(plan.dataset, stateless.bad)
     if told:

@@ -1,13 +1,8 @@
-"""Worker processes: which cell comes next, and what they are started with."""
+"""Worker processes: which cell comes next."""
 
 from __future__ import annotations
 
-import multiprocessing
-
-import pytest
-
-from mmbench.running import backends
-from mmbench.running.backends import expect_workers, next_cell
+from mmbench.running.backends import next_cell
 from mmbench.running.store import Cell
 
 
@@ -29,11 +24,3 @@ def test_what_has_not_begun_comes_first_and_then_what_takes_longest() -> None:
 def test_of_a_method_under_way_nothing_is_known_yet() -> None:
     waiting = [Cell("p", "under way", 1), Cell("p", "short", 1)]
     assert next_cell(waiting, {("p", "under way"): 0.0, ("p", "short"): 0.1}).method == "short"
-
-
-def test_where_no_process_can_be_forked_from_each_worker_imports_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise OSError("Address already in use")
-
-    monkeypatch.setattr(backends.forkserver, "ensure_running", refuse)
-    assert expect_workers() is multiprocessing.get_context("spawn")

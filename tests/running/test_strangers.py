@@ -45,7 +45,7 @@ def run(
     registry = Registry([tmp_path / "stranger.py", *extra], tmp_path)
     settings = Settings(method=",".join(filter(None, [method, others])), seeds="1", training={"epochs": 1, "width": 8})
     plan = make_plan(Request("digits", settings, tmp_path / "runs"), registry)
-    place = prepare_run(plan, registry, None, lambda line: None)
+    place = prepare_run(plan, registry, 1, None, lambda line: None)
     records = {cell.method: run_cell(place, cell, lambda *_: None, None) for cell in plan.cells}
     return records.pop(method), records
 
