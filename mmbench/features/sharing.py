@@ -15,7 +15,7 @@ from typing import Any
 
 from mmbench.workers import worker
 
-FEWEST = 256  # inputs for which processes are started
+SHARE = 128  # inputs for which a process is worth starting
 
 Encode = Callable[[Sequence[Any]], object]
 _sharing: ContextVar[tuple[Encode, int] | None] = ContextVar("sharing", default=None)
@@ -23,8 +23,10 @@ _sharing: ContextVar[tuple[Encode, int] | None] = ContextVar("sharing", default=
 
 @contextmanager
 def shared(encode: Encode, jobs: int) -> Iterator[None]:
-    """Within it :func:`share_out` hands inputs to ``jobs`` processes; ``encode``, a partial of a module's function, is
-    what each calls with its share."""
+    """Within it :func:`share_out` hands inputs to ``jobs`` processes at most.
+
+    ``encode``, a partial of a module's function, is what each calls with its share.
+    """
     token = _sharing.set((encode, jobs) if jobs > 1 else None)
     try:
         yield
@@ -33,12 +35,15 @@ def shared(encode: Encode, jobs: int) -> Iterator[None]:
 
 
 def share_out(inputs: Sequence[Any]) -> bool:
-    """Have the processes encode these inputs, where there are such and enough inputs; whether they have been asked."""
+    """Have processes encode these inputs, as many as are allowed and worth it; whether there were two at least."""
     sharing = _sharing.get()
-    if sharing is None or len(inputs) < FEWEST:
+    if sharing is None:
         return False
     encode, jobs = sharing
-    processes = [worker(_encode_share, encode, inputs[place::jobs]) for place in range(jobs)]
+    count = min(jobs, len(inputs) // SHARE)
+    if count < 2:
+        return False
+    processes = [worker(_encode_share, encode, inputs[place::count]) for place in range(count)]
     started: list[BaseProcess] = []
     try:
         for process in processes:

@@ -22,7 +22,7 @@ TEXTS = ["flood water in town", None, "safe", "boat news rain road", "help", "fl
 
 @pytest.fixture(autouse=True)
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "FEWEST", 4)
+    monkeypatch.setattr(sharing, "SHARE", 2)
 
 
 @pytest.fixture
@@ -50,8 +50,11 @@ def blocks(cache: Path) -> int:
 
 
 def same(one: Encoded, other: Encoded) -> bool:
-    steps: list[NDArray[np.bool_]] = [e.steps for e in (one, other) if e.steps is not None]
-    return one.values.tobytes() == other.values.tobytes() and one.bad == other.bad and len(steps) in (0, 2)
+    def whole(encoded: Encoded) -> tuple[object, ...]:
+        steps: NDArray[np.bool_] | None = encoded.steps
+        return encoded.values.shape, encoded.values.tobytes(), encoded.bad, None if steps is None else steps.tobytes()
+
+    return whole(one) == whole(other)
 
 
 def test_pictures_have_the_same_bits_and_what_cannot_be_read_is_told(
@@ -104,6 +107,20 @@ def test_what_processes_fail_at_is_done_by_who_asked(
         found = encode_distinct(TEXTS, tmp_path, "0" * 64, alone)  # type: ignore[arg-type]
     assert found.values.ravel().tolist() == [len(text or "") for text in TEXTS]
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_no_more_processes_are_started_than_have_something_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[Sequence[str]] = []
+    real = sharing.worker
+
+    def counting(target: object, encode: object, share: Sequence[str]) -> object:
+        shares.append(share)
+        return real(target, encode, share)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sharing, "worker", counting)
+    with shared(fail, 5000):
+        assert share_out(list("abcdefg"))
+    assert sorted("".join("".join(share) for share in shares)) == list("abcdefg") and len(shares) == 3
 
 
 def test_outside_nothing_is_shared() -> None:
